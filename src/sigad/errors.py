@@ -1,0 +1,25 @@
+"""The errors that sigad raises on purpose. Each message says what to do next."""
+
+
+class SigadError(Exception):
+    """Base class of every error that sigad raises on purpose."""
+
+
+class InvalidInputError(SigadError, ValueError):
+    """An argument has the wrong shape, holds NaN, or lies outside its domain."""
+
+
+class ConfigurationError(SigadError, ValueError):
+    """The experiment configuration contradicts itself or names something unknown."""
+
+
+class MissingDataError(SigadError, FileNotFoundError):
+    """A data set or a file of weights is not there and cannot be fetched."""
+
+
+class UnsupportedOperationError(SigadError, NotImplementedError):
+    """An operation that cannot be treated exactly, hence never approximately."""
+
+
+class NumericalError(SigadError, ArithmeticError):
+    """A computation left its guaranteed accuracy. No p-value is reported rather than a wrong one."""
