@@ -1,0 +1,211 @@
+"""k-nearest-neighbour anomaly detection: scores, thresholds, and what was selected.
+
+Source: Niihori et al. (NeurIPS 2025), section 2. Everything is vectorised over a batch of B independent problems, one
+test instance each; a problem has n training instances in d input dimensions and D feature dimensions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sigad.errors import InvalidInputError
+
+Metric = Literal["l2", "l1", "linf"]
+METRICS = ("l2", "l1", "linf")
+
+
+class KnnSelection(NamedTuple):
+    """What the detector selected: the k-th neighbour ``index`` of the test instance, ``k``, and the anomaly score."""
+
+    index: int
+    k: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Detections:
+    """B problems of k-nearest-neighbour anomaly detection and their observed selections.
+
+    Attributes
+    ----------
+    x_test : (B, d) test instances.
+    x_train : (B, n, d) normal training instances.
+    f_test, f_train : (B, D), (B, n, D) their features.
+    candidates : increasing candidate numbers of neighbours; a single one means that k is fixed.
+    theta : (B,) thresholds of the anomaly score.
+    metric : distance between features.
+    k : (B,) selected numbers of neighbours.
+    index : (B,) selected training instances, the k-th neighbours.
+    score : (B,) anomaly scores a_k.
+    selected : (B,) whether the test instance is an anomaly, ``score > theta``.
+    """
+
+    x_test: NDArray[np.float64]
+    x_train: NDArray[np.float64]
+    f_test: NDArray[np.float64]
+    f_train: NDArray[np.float64]
+    candidates: tuple[int, ...]
+    theta: NDArray[np.float64]
+    metric: Metric
+    k: NDArray[np.int64]
+    index: NDArray[np.int64]
+    score: NDArray[np.float64]
+    selected: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.x_test)
+
+    def __getitem__(self, which: slice | NDArray) -> "Detections":
+        """The problems that a slice, a mask or an index array names."""
+        arrays = ("x_test", "x_train", "f_test", "f_train", "theta", "k", "index", "score", "selected")
+        return Detections(
+            **{name: getattr(self, name)[which] for name in arrays}, candidates=self.candidates, metric=self.metric
+        )
+
+    @property
+    def selections(self) -> list[KnnSelection]:
+        """The B selections, one by one."""
+        return [KnnSelection(int(i), int(k), float(s)) for i, k, s in zip(self.index, self.k, self.score, strict=True)]
+
+    @property
+    def difference(self) -> NDArray[np.float64]:
+        """x_test - x_j, (B, d)."""
+        return self.x_test - self.x_train[np.arange(len(self)), self.index]
+
+
+def norm(x: NDArray, metric: Metric) -> NDArray[np.float64]:
+    """Norm over the last axis."""
+    if metric == "l2":
+        return np.sqrt(np.square(x).sum(axis=-1))
+    if metric == "l1":
+        return np.abs(x).sum(axis=-1)
+    return np.abs(x).max(axis=-1)
+
+
+def penalty(k: ArrayLike, dimension: int) -> NDArray[np.float64]:
+    """log(k) / D: what the anomaly score subtracts, so that scores of different k compare.
+
+    Up to a constant, the score a_k = log d_(k) - log(k)/D is -1/D times the logarithm of the k-nearest-neighbour density
+    estimate (Loftsgaarden & Quesenberry 1965).
+    """
+    return np.log(np.asarray(k, dtype=np.float64)) / dimension
+
+
+def scores(distances: NDArray, candidates: Sequence[int], dimension: int) -> NDArray[np.float64]:
+    """Anomaly scores a_k = log d_(k) - log(k)/D for every candidate k.
+
+    Parameters
+    ----------
+    distances : (..., n) distances of a test instance to the training instances.
+    candidates : increasing candidate numbers of neighbours, the largest at most n.
+    dimension : number of feature dimensions D.
+
+    Returns
+    -------
+    (..., len(candidates))
+    """
+    ranks = np.asarray(candidates) - 1
+    nearest = np.sort(np.partition(distances, ranks[-1], axis=-1)[..., : ranks[-1] + 1], axis=-1)
+    with np.errstate(divide="ignore"):
+        return np.log(nearest[..., ranks]) - penalty(candidates, dimension)
+
+
+def check_candidates(k: int | Sequence[int], n: int) -> tuple[int, ...]:
+    """Candidate numbers of neighbours as an increasing tuple; raises InvalidInputError unless 1 <= k <= n."""
+    try:
+        candidates = tuple(sorted({int(c) for c in np.atleast_1d(k) if c == int(c)}))
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"k must be a whole number or a sequence of them, not {k!r}") from error
+    if not candidates or len(candidates) != np.size(k):
+        raise InvalidInputError(f"k must be a whole number or a sequence of distinct ones, not {k!r}")
+    if candidates[0] < 1 or candidates[-1] > n:
+        raise InvalidInputError(
+            f"k must lie between 1 and the number of training instances: k = {k!r}, but there are n = {n}"
+        )
+    return candidates
+
+
+def detect(
+    x_test: ArrayLike,
+    x_train: ArrayLike,
+    *,
+    k: int | Sequence[int],
+    theta: ArrayLike,
+    metric: Metric = "l2",
+    features: ArrayLike | None = None,
+) -> Detections:
+    """Run the detector on a batch of problems.
+
+    The neighbours of equal distance are ranked by their position in the training set; of equal scores the smallest k
+    is taken.
+
+    Parameters
+    ----------
+    x_test : (B, d) test instances.
+    x_train : (B, n, d), or (n, d) when all problems share their training instances.
+    k : number of neighbours, or candidates of which the one with the largest score is taken (data-driven k).
+    theta : threshold of the anomaly score, scalar or (B,); must not depend on the instances given here.
+    metric : ``"l2"``, ``"l1"`` or ``"linf"``, the distance between features.
+    features : None for the identity, or a matrix (D, d): the features of x are ``features @ x``.
+
+    Raises
+    ------
+    InvalidInputError
+        for NaN, infinite values, shapes that do not fit, or k out of range.
+    """
+    x_test, x_train = np.asarray(x_test, np.float64), np.asarray(x_train, np.float64)
+    if x_test.ndim != 2 or x_train.ndim not in (2, 3) or x_test.shape[-1] != x_train.shape[-1] or x_test.shape[-1] < 1:
+        raise InvalidInputError(
+            "instances must have the shapes (B, d) for test and (n, d) or (B, n, d) for training, "
+            f"not {x_test.shape} and {x_train.shape}"
+        )
+    if x_train.ndim == 2:
+        x_train = np.broadcast_to(x_train, (len(x_test), *x_train.shape))
+    if len(x_train) != len(x_test):
+        raise InvalidInputError(f"{len(x_test)} test instances but {len(x_train)} sets of training instances")
+    if not (np.isfinite(x_test).all() and np.isfinite(x_train).all()):
+        raise InvalidInputError("instances must be finite: remove or impute NaN and infinite values first")
+    if metric not in METRICS:
+        raise InvalidInputError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}")
+    theta = np.asarray(theta, np.float64)
+    if theta.ndim > 1 or np.isnan(theta).any() or (theta.ndim == 1 and len(theta) != len(x_test)):
+        raise InvalidInputError(f"theta must be a number, or one per test instance, without NaN; not {theta!r}")
+    n = x_train.shape[-2]
+    candidates = check_candidates(k, n)
+    f_test, f_train = x_test, x_train
+    if features is not None:
+        matrix = np.asarray(features, np.float64)
+        if matrix.ndim != 2 or matrix.shape[1] != x_test.shape[1] or not np.isfinite(matrix).all():
+            raise InvalidInputError(
+                f"features must be a finite matrix of shape (D, {x_test.shape[1]}), not {matrix.shape}"
+            )
+        f_test, f_train = x_test @ matrix.T, x_train @ matrix.T
+
+    distances = norm(f_test[:, None, :] - f_train, metric)
+    a = scores(distances, candidates, f_test.shape[-1])
+    best = a.argmax(axis=-1)
+    k_best = np.asarray(candidates)[best]
+    nearest = np.partition(distances, candidates[-1] - 1, axis=-1)[:, : candidates[-1]]
+    nearest.sort(axis=-1)
+    kth = np.take_along_axis(nearest, k_best[:, None] - 1, axis=-1)
+    tied = distances == kth
+    place = k_best[:, None] - (distances < kth).sum(axis=-1, keepdims=True)
+    index = (np.cumsum(tied, axis=-1) == place).argmax(axis=-1)
+    score = np.take_along_axis(a, best[:, None], axis=-1)[:, 0]
+    theta = np.broadcast_to(theta, len(x_test))
+    return Detections(
+        x_test=x_test,
+        x_train=x_train,
+        f_test=f_test,
+        f_train=f_train,
+        candidates=candidates,
+        theta=theta,
+        metric=metric,
+        k=k_best,
+        index=index,
+        score=score,
+        selected=score > theta,
+    )

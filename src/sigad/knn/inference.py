@@ -1,0 +1,214 @@
+"""The selective test for k-nearest-neighbour anomaly detection.
+
+Source: Niihori et al. (NeurIPS 2025), sections 3 and 4; the region for identity and linear features is in closed form.
+"""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sigad.errors import InvalidInputError, UnsupportedOperationError
+from sigad.knn.detection import Detections, Metric, detect
+from sigad.knn.regions import selection_region
+from sigad.result import NOT_SELECTED, TESTED, BatchResult, TestResult
+from sigad.truncated import truncated_pvalue
+
+# Numbers per block of a batch, so that the working arrays stay in a core's cache.
+_BLOCK = 1 << 15
+
+
+def blocks(size: int, numbers_each: int) -> list[slice]:
+    """Slices that cut a batch into blocks of bounded memory; their borders do not depend on anything else."""
+    step = max(1, _BLOCK // max(numbers_each, 1))
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
+
+
+def statistic(difference: ArrayLike, covariance: ArrayLike = 1.0) -> NDArray[np.float64]:
+    """T = || (2 Sigma)^(-1/2) (x_test - x_j) ||, (B,), chi with d degrees of freedom under H0 without selection.
+
+    Parameters
+    ----------
+    difference : (B, d) x_test - x_j.
+    covariance : of one instance: a scalar (variance), (d,) (variances), (d, d), or (B, d, d) one per problem.
+
+    Raises
+    ------
+    InvalidInputError
+        for shapes that do not fit, NaN, or a covariance that is not positive definite.
+    """
+    difference, covariance = np.asarray(difference, np.float64), np.asarray(covariance, np.float64)
+    b, d = difference.shape
+    if not np.isfinite(covariance).all():
+        raise InvalidInputError("the covariance must be finite")
+    if covariance.ndim == 0 or covariance.shape == (d,):
+        if not (covariance > 0).all():
+            raise InvalidInputError("variances must be positive: drop constant columns or add noise of known variance")
+        return np.sqrt((np.square(difference) / (2 * covariance)).sum(axis=-1))
+    if covariance.shape not in ((d, d), (b, d, d)):
+        raise InvalidInputError(f"covariance must be a scalar, ({d},), ({d}, {d}) or (B, {d}, {d}), not {covariance.shape}")
+    if not np.allclose(covariance, np.swapaxes(covariance, -1, -2), rtol=1e-8, atol=0):
+        raise InvalidInputError("the covariance matrix must be symmetric")
+    try:
+        factor = np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError as error:
+        raise InvalidInputError(
+            "the covariance matrix must be positive definite: drop columns that depend on others, or shrink it"
+        ) from error
+    white = np.linalg.solve(np.broadcast_to(factor, (b, d, d)), difference[..., None])[..., 0]
+    return np.sqrt(np.square(white).sum(axis=-1) / 2)
+
+
+def knn_test_batch(
+    x_test: ArrayLike,
+    x_train: ArrayLike,
+    *,
+    k: int | Sequence[int],
+    theta: ArrayLike,
+    covariance: ArrayLike = 1.0,
+    metric: Metric = "l2",
+    condition_on_k: bool = True,
+    features: ArrayLike | None = None,
+) -> BatchResult:
+    """Selective p-values of B detected anomalies; :func:`knn_test` for many instances or independent trials at once.
+
+    Parameters
+    ----------
+    x_test : (B, d) test instances.
+    x_train : (n, d) shared, or (B, n, d) one training set per test instance.
+    theta : threshold, scalar or (B,).
+    covariance : scalar, (d,), (d, d) or (B, d, d).
+    k, metric, condition_on_k, features : as in :func:`knn_test`.
+
+    Raises
+    ------
+    InvalidInputError
+        for NaN, shapes that do not fit, k out of range, or a covariance that is not positive definite.
+    """
+    start = time.perf_counter()
+    if features is not None and callable(features):
+        raise UnsupportedOperationError(
+            "features must be None or a matrix; networks as features are not available in this version"
+        )
+    x_test, x_train = np.asarray(x_test, np.float64), np.asarray(x_train, np.float64)
+    covariance, theta = np.asarray(covariance, np.float64), np.asarray(theta, np.float64)
+    if x_test.ndim == 2 and x_train.ndim == 3 and len(x_train) != len(x_test):
+        raise InvalidInputError(f"{len(x_test)} test instances but {len(x_train)} sets of training instances")
+    parts = []
+    for block in blocks(len(x_test), x_train.shape[-2] * x_train.shape[-1] if x_train.ndim > 1 else 1):
+        per_problem = lambda x, rank: x[block] if x.ndim == rank else x  # noqa: B023, E731
+        found = detect(
+            x_test[block],
+            per_problem(x_train, 3),
+            k=k,
+            theta=per_problem(theta, 1),
+            metric=metric,
+            features=features,
+        )
+        parts.append((found, *test_detections(found, per_problem(covariance, 3), condition_on_k=condition_on_k)))
+    if not parts:
+        raise InvalidInputError("there is no test instance")
+    t = np.concatenate([part[1] for part in parts])
+    p = np.concatenate([part[2] for part in parts])
+    widest = max(part[3].shape[1] for part in parts)
+    region = np.full((len(t), widest, 2), np.inf)
+    row = 0
+    for part in parts:
+        region[row : row + len(part[3]), : part[3].shape[1]] = part[3]
+        row += len(part[3])
+    selected = np.concatenate([part[0].selected for part in parts])
+    return BatchResult(
+        status=np.where(selected, TESTED, NOT_SELECTED),
+        statistic=t,
+        p_value=p,
+        p_low=p,
+        p_high=p,
+        region=region,
+        selection=[selection for part in parts for selection in part[0].selections],
+        n_pieces=selected.astype(np.int64),
+        seconds=np.full(len(t), (time.perf_counter() - start) / len(t)),
+    )
+
+
+def test_detections(
+    detections: Detections, covariance: ArrayLike = 1.0, *, condition_on_k: bool = True
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Statistics (B,), p-values (B,) and regions of z (B, m, 2) of a batch; NaN and empty where nothing is selected."""
+    covariance = np.asarray(covariance, np.float64)
+    t_all = statistic(detections.difference, covariance)
+    selected = detections.selected
+    t, p = np.full(len(detections), np.nan), np.full(len(detections), np.nan)
+    region = np.full((len(detections), 1, 2), np.inf)
+    if selected.any():
+        t[selected] = t_all[selected]
+        z = selection_region(detections[selected], condition_on_k=condition_on_k) * t[selected, None, None]
+        p[selected] = truncated_pvalue(t[selected], z, null=("chi", detections.x_test.shape[1]))
+        region = np.full((len(detections), z.shape[1], 2), np.inf)
+        region[selected] = z
+    return t, p, region
+
+
+test_detections.__test__ = False  # not a test case of pytest
+
+
+def knn_test(
+    x_test: ArrayLike,
+    x_train: ArrayLike,
+    *,
+    k: int | Sequence[int],
+    theta: float,
+    covariance: ArrayLike = 1.0,
+    metric: Metric = "l2",
+    condition_on_k: bool = True,
+    features: ArrayLike | None = None,
+) -> TestResult:
+    """Is the test instance, detected as an anomaly by its k nearest neighbours, truly different from the k-th one?
+
+    The null hypothesis is that the signal of x_test equals the signal of x_j, its k-th nearest training instance, where
+    every instance is a signal plus normal noise with the given covariance. The p-value is valid although the same data
+    chose j, k and the decision to test: it conditions on them (Niihori et al., NeurIPS 2025, Theorems 4.1 and 4.2).
+
+    Parameters
+    ----------
+    x_test : (d,) test instance.
+    x_train : (n, d) normal training instances.
+    k : number of neighbours; or candidates, of which the one with the largest score is taken (data-driven k).
+    theta : the instance is an anomaly if its score log d_(k) - log(k)/D exceeds theta. Must have been fixed without the
+        instances under test.
+    covariance : of the noise of one instance, known or estimated from independent data: a variance, (d,) variances, or
+        a (d, d) matrix.
+    metric : distance between features, ``"l2"``, ``"l1"`` or ``"linf"``.
+    condition_on_k : condition also on the selected k (the paper's test); False takes the union over all candidates,
+        a larger region and at least as powerful on the whole.
+    features : None for the identity; a matrix (D, d) for linear features.
+
+    Returns
+    -------
+    TestResult
+        with ``status`` "not_selected" when the instance is not an anomaly. ``selection`` is a
+        :class:`~sigad.knn.detection.KnnSelection`; the p-value is exact, so ``p_low == p_high``.
+
+    Raises
+    ------
+    InvalidInputError
+        for NaN, shapes that do not fit, k out of range, or a covariance that is not positive definite.
+    """
+    x_test, x_train = np.asarray(x_test, np.float64), np.asarray(x_train, np.float64)
+    if x_test.ndim != 1 or x_train.ndim != 2:
+        raise InvalidInputError(f"x_test must have shape (d,) and x_train (n, d), not {x_test.shape} and {x_train.shape}")
+    if np.ndim(theta) != 0:
+        raise InvalidInputError("theta must be a number; knn_test_batch takes one per instance")
+    return knn_test_batch(
+        x_test[None],
+        x_train,
+        k=k,
+        theta=theta,
+        covariance=covariance,
+        metric=metric,
+        condition_on_k=condition_on_k,
+        features=features,
+    )[0]
+
+
+knn_test.__test__ = knn_test_batch.__test__ = False
