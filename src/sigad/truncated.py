@@ -23,7 +23,6 @@ Alternative = Literal["two-sided", "equal-tailed", "greater", "less"]
 ALTERNATIVES = ("two-sided", "equal-tailed", "greater", "less")
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
-_LOG_WEIGHTS = np.log(_WEIGHTS)
 # Below this, the incomplete gamma functions of scipy underflow, and their logarithm is taken from an expansion.
 _TINY = 1e-280
 
@@ -52,7 +51,10 @@ def _normal_parts(a: NDArray, b: NDArray) -> NDArray:
     with np.errstate(invalid="ignore", over="ignore"):
         narrow = (width <= 2.0) & (width * reach <= 8.0)
     result = np.empty_like(a)
-    result[narrow] = _integrate(lambda z: -0.5 * z * z - 0.5 * np.log(2 * np.pi), a[narrow], b[narrow])
+    if narrow.any():
+        result[narrow] = _integrate(lambda z: -0.5 * z * z - 0.5 * np.log(2 * np.pi), a[narrow], b[narrow])
+    if narrow.all():
+        return result
     a, b = a[~narrow], b[~narrow]
     result[~narrow] = np.where(
         a > 0,
@@ -68,10 +70,13 @@ def _chi_parts(a: NDArray, b: NDArray, df: float) -> NDArray:
         slope = np.maximum(np.abs((df - 1) / a - a), np.abs((df - 1) / b - b))
         narrow = (b <= 1.5 * a) & (width * slope <= 8.0) & (width**2 * ((df - 1) / a**2 + 1) <= 4.0)
     result = np.empty_like(a)
-    log_constant = (1 - df / 2) * np.log(2) - special.gammaln(df / 2)
-    result[narrow] = _integrate(
-        lambda z: (df - 1) * np.log(z) - 0.5 * z * z + log_constant, a[narrow], b[narrow]
-    )
+    if narrow.any():
+        log_constant = (1 - df / 2) * np.log(2) - special.gammaln(df / 2)
+        result[narrow] = _integrate(
+            lambda z: (df - 1) * np.log(z) - 0.5 * z * z + log_constant, a[narrow], b[narrow]
+        )
+    if narrow.all():
+        return result
     a, b = a[~narrow], b[~narrow]
     median = np.sqrt(special.gammaincinv(df / 2, 0.5) * 2)
     wide = np.empty_like(a)
@@ -90,7 +95,9 @@ def _integrate(log_density: Callable[[NDArray], NDArray], a: NDArray, b: NDArray
     """Log of the integral over [a, b] by Gauss-Legendre; to rounding for the intervals that are called narrow above."""
     half = 0.5 * (b - a)
     z = (0.5 * (a + b))[:, None] + half[:, None] * _NODES
-    return np.log(half) + special.logsumexp(log_density(z) + _LOG_WEIGHTS, axis=-1)
+    value = log_density(z)
+    top = value.max(axis=-1)
+    return np.log(half) + top + np.log((np.exp(value - top[:, None]) * _WEIGHTS).sum(axis=-1))
 
 
 def _log_difference(log_large: NDArray, log_small: NDArray) -> NDArray:
@@ -125,15 +132,18 @@ def _log_gammaincc_far(s: float, x: NDArray) -> NDArray:
     b = x + 1 - s
     c, d = np.full_like(x, 1e300), 1 / b
     h = d.copy()
+    step = np.full_like(x, np.inf)
     for i in range(1, 10_000):
+        # What has converged stays as it is: a result must not depend on what else is in the batch.
+        active = np.abs(step - 1) >= 1e-15
+        if not active.any():
+            break
         a = -i * (i - s)
         b = b + 2
         d = 1 / (a * d + b)
         c = b + a / c
-        step = c * d
+        step = np.where(active, c * d, 1.0)
         h = h * step
-        if np.all(np.abs(step - 1) < 1e-15):
-            break
     return s * np.log(x) - x - special.gammaln(s) + np.log(h)
 
 
@@ -142,9 +152,9 @@ def _log_gammainc_near_zero(s: float, z: NDArray) -> NDArray:
     x = 0.5 * z * z
     term = total = np.ones_like(x)
     for i in range(1, 10_000):
-        term = term * x / (s + i)
+        term = np.where(term > 1e-16 * total, term * x / (s + i), 0.0)
         total = total + term
-        if np.all(term <= 1e-16 * total):
+        if not term.any():
             break
     # log x is taken from z, which does not underflow where z^2 does.
     return s * (2 * np.log(z) - np.log(2)) - x - special.gammaln(s + 1) + np.log(total)
@@ -156,35 +166,29 @@ def _degrees_of_freedom(null: Null) -> float:
     raise InvalidInputError(f'null must be "normal" or ("chi", df) with df > 0, not {null!r}')
 
 
-def _log_probability(region: NDArray, null: Null) -> NDArray:
-    """Log probability of each region (..., m, 2), shape (...,)."""
-    if region.shape[-2] == 0:
-        return np.full(region.shape[:-2], -np.inf)
-    masses = log_mass(region[..., 0], region[..., 1], null)
-    top = masses.max(axis=-1, keepdims=True)
-    top = np.where(np.isfinite(top), top, 0.0)
+def _log_parts(region: NDArray, cuts: NDArray, null: Null) -> NDArray:
+    """Log probability of the parts into which the cuts (..., c), in order, divide each region (..., m, 2): (..., c + 1)."""
+    edge = np.full((*cuts.shape[:-1], 1), np.inf)
+    bounds = np.concatenate([-edge, cuts, edge], axis=-1)[..., None]
+    lower, upper = (np.clip(region[..., None, :, side], bounds[..., :-1, :], bounds[..., 1:, :]) for side in (0, 1))
+    masses = log_mass(lower, upper, null)
+    top = masses.max(axis=-1, initial=-np.inf)
+    shift = np.where(np.isneginf(top), 0.0, top)
+    # Summed one after the other, so that padding does not change how the sum is rounded.
+    total = np.add.accumulate(np.exp(masses - shift[..., None]), axis=-1)[..., -1:].sum(axis=-1)
     with np.errstate(divide="ignore"):
-        return np.log(np.exp(masses - top).sum(axis=-1)) + top[..., 0]
-
-
-def _clip(region: NDArray, lower: NDArray | float, upper: NDArray | float) -> NDArray:
-    """Each region (..., m, 2) cut to [lower, upper], (...,); rows that vanish have zero width."""
-    lower, upper = np.asarray(lower)[..., None, None], np.asarray(upper)[..., None, None]
-    return np.clip(region, lower, upper)
+        return np.log(total) + shift
 
 
 def _left_right(statistic: NDArray, region: NDArray, null: Null) -> tuple[NDArray, NDArray]:
-    left = _log_probability(_clip(region, -np.inf, statistic), null)
-    return left, _log_probability(_clip(region, statistic, np.inf), null)
+    parts = _log_parts(region, statistic[..., None], null)
+    return parts[..., 0], parts[..., 1]
 
 
 def _extreme_central(statistic: NDArray, region: NDArray, null: Null) -> tuple[NDArray, NDArray]:
     size = np.abs(statistic)
-    central = _log_probability(_clip(region, -size, size), null)
-    right = _log_probability(_clip(region, size, np.inf), null)
-    if null != "normal":
-        return right, central
-    return np.logaddexp(right, _log_probability(_clip(region, -np.inf, -size), null)), central
+    parts = _log_parts(region, np.stack([-size, size], axis=-1), null)
+    return np.logaddexp(parts[..., 2], parts[..., 0]), parts[..., 1]
 
 
 def _split(statistic: NDArray, region: NDArray, null: Null, alternative: Alternative) -> tuple[NDArray, NDArray]:

@@ -51,7 +51,7 @@ def _region_for(lines: Crossings, detections: Detections, k: NDArray) -> NDArray
         if not small.all():
             before, after = _order_statistics(lines.single(np.where(small, 1.0, lam)), other)
             # For k itself: j has k - 1 closer instances, no more. For a larger candidate j is among the closer ones.
-            low = np.maximum(low, np.select([small, other < k], [0.0, after], before))
+            low = np.maximum(low, np.where(small, 0.0, np.where(other < k, after, before)))
             high = np.where(other == k, after, high)
         if small.any():
             some = np.nonzero(small)[0]
