@@ -128,6 +128,12 @@ def check_candidates(k: int | Sequence[int], n: int) -> tuple[int, ...]:
     return candidates
 
 
+def _apply(matrix: NDArray, x: NDArray) -> NDArray[np.float64]:
+    """matrix @ x for every instance x (..., d), one by one: equal instances get equal features to the last bit, whatever
+    else is in the batch, which a product of two matrices does not promise."""
+    return (matrix @ x[..., None])[..., 0]
+
+
 def detect(
     x_test: ArrayLike,
     x_train: ArrayLike,
@@ -182,7 +188,7 @@ def detect(
             raise InvalidInputError(
                 f"features must be a finite matrix of shape (D, {x_test.shape[1]}), not {matrix.shape}"
             )
-        f_test, f_train = x_test @ matrix.T, x_train @ matrix.T
+        f_test, f_train = _apply(matrix, x_test), _apply(matrix, x_train)
 
     distances = norm(f_test[:, None, :] - f_train, metric)
     a = scores(distances, candidates, f_test.shape[-1])
