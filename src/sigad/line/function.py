@@ -1,0 +1,272 @@
+"""A continuous piecewise-linear function of one real variable, which torch operations accept in place of a tensor."""
+
+import functools
+import weakref
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from sigad.errors import InvalidInputError, UnsupportedOperationError
+from sigad.line import grid
+from sigad.line.memory import account, reserve
+
+# What a torch function does to a line function: filled by rules_affine.py and rules_piecewise.py. An operation that
+# is not here raises, always: to take an unknown operation for affine would make a p-value silently wrong.
+RULES: dict[Callable, Callable] = {}
+
+WAY_OUT = {
+    "silu mish gelu softplus hardswish sigmoid tanh logsigmoid": (
+        "replace the activation in the detector itself, by sigad.line.piecewise(module, activations=...), "
+        "or compare what goes into it, if it comes last"
+    ),
+    "softmax log_softmax logsumexp": "compare its inputs (the logits) instead",
+    "group_norm layer_norm instance_norm rms_norm normalize": "use batch normalisation in eval mode",
+    "mul __mul__ __rmul__ matmul __matmul__ bmm mm pow __pow__ square": (
+        "a product of two functions of the line is not linear; restrict each factor and combine the pieces"
+    ),
+    "item __bool__ __float__ __int__ tolist __gt__ __lt__ __ge__ __le__ __eq__ __ne__ gt lt ge le eq ne argmax argmin": (
+        "a decision along the line is a level set: restrict what comes before it, then use sigad.line.above"
+    ),
+    "numpy __array__ data cpu": "read .breakpoints and .values of the function instead",
+    "max min": "use amax or amin, which return no indices",
+}
+
+
+class LineFunction:
+    """A continuous piecewise-linear function on a window [a, b] of the real line, with tensors as values.
+
+    It stands in for the tensor of one point: `shape`, `dim()` and every operation mean what they mean for the tensor at
+    a single point t, so a module runs on it unchanged (torch hands operations over through `__torch_function__`).
+
+    Args:
+        breakpoints: (K,) float64, strictly increasing, K >= 2; the first and the last are the window.
+        values: (K, *shape) float32 or float64, the value at each breakpoint; linear in between.
+
+    Raises:
+        InvalidInputError: for other shapes or dtypes, values that are not finite, or unsorted breakpoints.
+        UnsupportedOperationError: by any operation on it that is not known to be exact.
+
+    Source: Sotoudeh & Thakur, "Computing Linear Restrictions of Neural Networks", NeurIPS 2019.
+    """
+
+    __array_ufunc__ = None  # numpy operands leave the operation to us
+    __hash__ = object.__hash__
+
+    def __init__(self, breakpoints: Tensor, values: Tensor):
+        if breakpoints.ndim != 1 or breakpoints.dtype != torch.float64 or len(breakpoints) < 2:
+            raise InvalidInputError("breakpoints must be a float64 vector of at least two")
+        if values.dtype not in (torch.float32, torch.float64) or values.shape[:1] != breakpoints.shape:
+            raise InvalidInputError("values must be float32 or float64, with one row per breakpoint")
+        if not (torch.isfinite(breakpoints).all() and torch.isfinite(values).all()):
+            raise InvalidInputError("breakpoints and values must be finite")
+        if not (breakpoints[1:] > breakpoints[:-1]).all():
+            raise InvalidInputError("breakpoints must increase strictly")
+        self._set(breakpoints, values.detach(), (float(breakpoints[0]), float(breakpoints[-1])))
+
+    def _set(self, breakpoints: Tensor, values: Tensor, window: tuple[float, float]) -> None:
+        self.breakpoints, self.values, self.window = breakpoints, values, window
+        self._views = weakref.WeakSet([self])  # the functions that would share memory, were they tensors
+        account(self)
+
+    def derive(self, values: Tensor, breakpoints: Tensor | None = None) -> "LineFunction":
+        """A function on the same window with other values (K, *shape), at other breakpoints if given. Unchecked."""
+        result = object.__new__(LineFunction)
+        result._set(self.breakpoints if breakpoints is None else breakpoints, values, self.window)
+        return result
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the value at one point."""
+        return self.values.shape[1:]
+
+    @property
+    def pieces(self) -> int:
+        """Number of linear pieces, K - 1."""
+        return len(self.breakpoints) - 1
+
+    def __call__(self, t: float | Sequence[float] | Tensor) -> Tensor:
+        """Values (*t.shape, *shape) at points t of the window. Raises InvalidInputError outside the window."""
+        points = torch.as_tensor(t, dtype=torch.float64, device=self.breakpoints.device)
+        if points.numel() and not (self.window[0] <= points.min() and points.max() <= self.window[1]):
+            raise InvalidInputError(f"the function is known on {self.window} only")
+        return self.at(points.reshape(-1)).values.reshape((*points.shape, *self.shape))
+
+    def at(self, points: Tensor) -> "LineFunction":
+        """The function read at points (m,) of the window instead of its breakpoints. Itself at its own breakpoints."""
+        if points is self.breakpoints:
+            return self
+        reserve(len(points), self.values[0].numel() * self.values.element_size())
+        return self.derive(grid.interpolate(self.breakpoints, self.values, points), points)
+
+    def slopes(self) -> Tensor:
+        """Derivative (K - 1, *shape) on each piece."""
+        width = (self.breakpoints[1:] - self.breakpoints[:-1]).reshape(-1, *[1] * len(self.shape))
+        return ((self.values[1:].double() - self.values[:-1].double()) / width).to(self.values.dtype)
+
+    def __repr__(self) -> str:
+        return f"LineFunction(shape={tuple(self.shape)}, pieces={self.pieces}, window={self.window})"
+
+    def __getattr__(self, name: str):
+        attribute = getattr(torch.Tensor, name, None)
+        if attribute is None:
+            raise AttributeError(name)
+        if callable(attribute):
+            return functools.partial(_dispatch, attribute, self)
+        return _dispatch(attribute.__get__, self)
+
+    def __setattr__(self, name: str, value) -> None:
+        if name not in ("breakpoints", "values", "window", "_views"):  # x.data = ..., x.requires_grad = ...
+            raise UnsupportedOperationError(f"setting .{name} of a tensor that depends on the line is not supported")
+        object.__setattr__(self, name, value)
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        rule = RULES.get(func)
+        if rule is None:
+            raise unsupported(func)
+        with torch.no_grad():
+            return rule(func, args, dict(kwargs or {}))
+
+
+def _dispatch(func: Callable, *args, **kwargs):
+    return LineFunction.__torch_function__(func, (LineFunction,), args, kwargs)
+
+
+def _operator(name: str) -> Callable:
+    def method(self, *args, **kwargs):
+        return _dispatch(getattr(torch.Tensor, name), self, *args, **kwargs)
+
+    return method
+
+
+# Python looks operators up on the class, past __getattr__.
+for _kind in "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift".split():
+    for _prefix in ("", "r", "i"):
+        if hasattr(torch.Tensor, f"__{_prefix}{_kind}__"):
+            setattr(LineFunction, f"__{_prefix}{_kind}__", _operator(f"__{_prefix}{_kind}__"))
+for _kind in (
+    "neg pos abs invert eq ne lt le gt ge getitem setitem len iter contains bool float int index complex array "
+    "deepcopy reduce_ex dlpack reversed"
+).split():
+    setattr(LineFunction, f"__{_kind}__", _operator(f"__{_kind}__"))
+
+
+def unsupported(func: Callable, why: str = "is neither affine nor piecewise linear, or has no rule") -> Exception:
+    """The error for an operation that has no exact rule: it names the operation and, where there is one, the way out."""
+    name = func_name(func)
+    base = name.rstrip("_") if not name.startswith("__") else name
+    hint = next((hint for names, hint in WAY_OUT.items() if base in names.split()), None)
+    return UnsupportedOperationError(
+        f"torch operation '{name}' on a tensor that depends on the line: {why}" + (f"; {hint}" if hint else "")
+    )
+
+
+def func_name(func: Callable) -> str:
+    """The name of a torch function; for the getter of a Tensor attribute, the name of the attribute."""
+    name = getattr(func, "__name__", str(func))
+    return getattr(func.__self__, "__name__", name) if name == "__get__" else name
+
+
+def rule(*funcs: Callable):
+    """Register a rule `(func, args, kwargs) -> result` for torch functions."""
+
+    def register(handler: Callable) -> Callable:
+        RULES.update(dict.fromkeys(funcs, handler))
+        return handler
+
+    return register
+
+
+def named(names: str, inplace: bool = True) -> list[Callable]:
+    """The torch functions, Tensor methods and operators that go by one of the names (and by `name_`, in place)."""
+    found = []
+    for name in names.split():
+        for alias in (name, name + "_", f"__{name}__", f"__r{name}__", f"__i{name}__"):
+            if not inplace and ((alias.endswith("_") and not alias.endswith("__")) or alias == f"__i{name}__"):
+                continue
+            for space in (torch, torch.Tensor, torch.nn.functional):
+                if callable(getattr(space, alias, None)):
+                    found.append(getattr(space, alias))
+    return list(dict.fromkeys(found))
+
+
+def outermost(handler: Callable) -> Callable:
+    """Give a rule its in-place form: `relu_(x)`, `x += y` and `relu(x, inplace=True)` rebind the function x itself."""
+
+    @functools.wraps(handler)
+    def run(func, args, kwargs):
+        if kwargs.pop("out", None) is not None:
+            raise unsupported(func, "writing to out= is not supported")
+        name = func_name(func)
+        base = _without_inplace(func)
+        in_place = kwargs.pop("inplace", False) or base != func
+        result = handler(base, args, kwargs)
+        if not in_place:
+            return result
+        target = args[0]
+        if not isinstance(target, LineFunction) or target.shape != result.shape:
+            raise unsupported(func, "would write a function of the line into a tensor that cannot hold it")
+        if len(target._views) > 1:
+            raise unsupported(func, f"changes a tensor in place that has views; write it out of place, without {name}")
+        target.breakpoints, target.values = result.breakpoints, result.values
+        return target
+
+    return run
+
+
+@functools.cache
+def _without_inplace(func: Callable) -> Callable:
+    """`Tensor.relu_` -> `Tensor.relu`, `Tensor.__iadd__` -> `Tensor.__add__`; any other function is returned as it is."""
+    name = getattr(func, "__name__", "")
+    if name.startswith("__i") and name != "__invert__" and hasattr(torch.Tensor, "__" + name[3:]):
+        return getattr(torch.Tensor, "__" + name[3:])
+    if name.endswith("_") and not name.endswith("__"):
+        for space in (torch.Tensor, torch, torch.nn.functional):
+            if hasattr(space, name[:-1]):
+                return getattr(space, name[:-1])
+    return func
+
+
+def align(functions: Sequence[LineFunction]) -> list[LineFunction]:
+    """The same functions on the union of their breakpoints. Only the coarser ones are interpolated."""
+    if any(f.window != functions[0].window for f in functions):
+        raise InvalidInputError("functions on different windows cannot be combined")
+    points = max((f.breakpoints for f in functions), key=len)
+    others = {id(f.breakpoints): f.breakpoints for f in functions if f.breakpoints is not points}
+    if others:
+        points = grid.merge(points, torch.cat(list(others.values())))
+    return [f.at(points) for f in functions]
+
+
+def pointwise(func: Callable, args: tuple, kwargs: dict):
+    """Apply a torch function to the tensors at each breakpoint, after bringing all line functions to one grid.
+
+    Exact for whatever is affine jointly in all line functions among the arguments (and for piecewise-linear
+    functions once the grid holds their kinks). `torch.vmap` runs the points as one batch and keeps axes right: the function
+    sees tensors of a single point, so dimensions, broadcasting and -1 in shapes cannot touch the axis of points.
+    """
+    leaves, spec = tree_flatten((args, kwargs))
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, LineFunction)]
+    functions = align([leaves[i] for i in places])
+    lead = functions[0]
+    leaves = [constant(leaf, lead) for leaf in leaves]
+
+    def at_one_point(*tensors):
+        for place, tensor in zip(places, tensors, strict=True):
+            leaves[place] = tensor
+        new_args, new_kwargs = tree_unflatten(leaves, spec)
+        return func(*new_args, **new_kwargs)
+
+    result = torch.vmap(at_one_point)(*[f.values for f in functions])
+    if any(part.dtype not in (torch.float32, torch.float64) for part in tree_flatten(result)[0]):
+        raise unsupported(func, "its result is not of dtype float32 or float64")
+    return tree_map(lead.derive, result)
+
+
+def constant(value, lead: LineFunction):
+    """A constant operand in the dtype of the function; anything else as it is."""
+    if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != lead.values.dtype:
+        return value.to(lead.values.dtype)
+    return value

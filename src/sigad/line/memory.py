@@ -1,0 +1,56 @@
+"""Keep a propagation within a memory budget: count the live line functions, and stop before a tensor too many."""
+
+import contextlib
+import weakref
+
+_METERS: list["Meter"] = []
+
+WORKSPACE = 4
+"""Tensors of the size of a layer's refined input that a rule may hold at once, beyond the live functions."""
+
+
+class WindowTooLong(Exception):
+    """The window holds more breakpoints than the memory budget allows. Caught by restrict, which halves the window."""
+
+
+class Meter:
+    """Bytes of the line functions alive, against a budget."""
+
+    def __init__(self, budget: int):
+        self.budget, self.peak, self.largest_row, self.functions = budget, 0, 1, weakref.WeakSet()
+
+    def live(self) -> int:
+        storages = {s.data_ptr(): s.nbytes() for s in (f.values.untyped_storage() for f in self.functions)}
+        return sum(storages.values())
+
+    def reserve(self, points: int, row_bytes: int) -> None:
+        needed = self.live() + WORKSPACE * points * row_bytes
+        if needed > self.budget and points > 2:
+            raise WindowTooLong
+        self.peak = max(self.peak, needed)
+
+
+@contextlib.contextmanager
+def metered(budget: int):
+    """Within the block, breakpoints that would exceed the budget (bytes) raise WindowTooLong. Yields the meter."""
+    meter = Meter(budget)
+    _METERS.append(meter)
+    try:
+        yield meter
+    finally:
+        _METERS.remove(meter)
+
+
+def account(function) -> None:
+    """Count a new line function."""
+    if _METERS:
+        meter = _METERS[-1]
+        meter.functions.add(function)
+        row_bytes = function.values[0].numel() * function.values.element_size()
+        meter.largest_row = max(meter.largest_row, row_bytes)
+
+
+def reserve(points: int, row_bytes: int) -> None:
+    """Ask for room for a tensor of so many points."""
+    if _METERS:
+        _METERS[-1].reserve(points, row_bytes)

@@ -1,0 +1,191 @@
+"""A torch module along a line, window by window within a memory budget."""
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from sigad.errors import InvalidInputError, NumericalError
+from sigad.line.function import LineFunction
+from sigad.line.memory import WindowTooLong, metered
+
+CACHE_BYTES = 16 * 2**20
+"""Size aimed at for the largest tensor on a CPU: small enough for the last-level cache, and for the allocator to use it
+again rather than to ask the system for fresh pages (it does above 32 MiB), which costs more than the arithmetic."""
+
+MIN_POINTS = 16
+"""Below this the fixed cost of the first layers, which see few points, and of the Python code rules."""
+
+
+class Restriction:
+    """A piecewise-linear module restricted to the line x + t * direction, ready to be read on any window of t.
+
+    Args:
+        module: a torch.nn.Module, used unchanged (a copy is made only to change its dtype or device), or any function
+            of tensors. It is run in the mode it is in; batch norm and dropout raise in training mode.
+        x, direction: tensors of one shape, without a batch dimension; the module sees (1, *x.shape). For several
+            inputs, sequences of them, where a direction of None marks an input that does not move and is handed over
+            as it is (a diffusion time, a mask), batch dimension included.
+        dtype: of the activations, float32 or float64. Breakpoints are float64 always.
+        device: of the computation; that of x if None.
+        memory_budget: bytes that activations may take at once. Longer windows are cut into chunks.
+
+    Source: Sotoudeh & Thakur, "Computing Linear Restrictions of Neural Networks", NeurIPS 2019.
+    """
+
+    def __init__(
+        self,
+        module: Callable,
+        x: Tensor | Sequence,
+        direction: Tensor | Sequence,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+        memory_budget: int = 2**30,
+    ):
+        if dtype not in (torch.float32, torch.float64):
+            raise InvalidInputError("dtype must be torch.float32 or torch.float64")
+        inputs, directions = ([x], [direction]) if isinstance(x, Tensor) else (list(x), list(direction))
+        if len(inputs) != len(directions) or all(d is None for d in directions):
+            raise InvalidInputError("one direction per input, at least one of them not None")
+        for start, way in zip(inputs, directions, strict=True):
+            if way is not None and (start.shape != way.shape or not torch.isfinite(start + way).all()):
+                raise InvalidInputError("x and direction must have one shape, and be finite")
+        lead = next(start for start, way in zip(inputs, directions, strict=True) if way is not None)
+        self.device = torch.device(device) if device is not None else lead.device
+        self.dtype, self.memory_budget = dtype, memory_budget
+        self.module = _converted(module, dtype, self.device)
+        # Line inputs in float64 whatever dtype: x + t * direction is rounded once.
+        self.inputs = [
+            (
+                _placed(start, dtype if way is None else torch.float64, self.device),
+                _placed(way, torch.float64, self.device),
+            )
+            for start, way in zip(inputs, directions, strict=True)
+        ]
+        self._pieces_per_unit = 0.0  # learned from the windows seen so far, to choose the next one's length
+        self._points = MIN_POINTS
+
+    def __call__(self, low: float, high: float):
+        """The output on the window [low, high], as one LineFunction (or the module's structure of them)."""
+        return concatenate(list(self.chunks(low, high)))
+
+    def chunks(self, low: float, high: float) -> Iterator:
+        """The output on consecutive windows from low to high, each as long as speed and the memory budget allow.
+
+        Raises:
+            UnsupportedOperationError: by the first operation that is not piecewise linear.
+            NumericalError: if not even a window between neighbouring floats fits into the memory budget.
+        """
+        if not -math.inf < low < high < math.inf:
+            raise InvalidInputError(f"the window [{low}, {high}] is empty or not finite")
+        length = (self._pieces_per_unit and self._points / self._pieces_per_unit) or (high - low) / 64
+        while low < high:
+            stop = low + length
+            stop = high if stop + length / 4 > high else stop  # no sliver at the end
+            if not low < stop:
+                raise NumericalError("not even a single linear piece fits into the memory budget; raise memory_budget")
+            try:
+                result, pieces = self._run(low, stop)
+            except WindowTooLong:
+                length = (stop - low) / 2
+                continue
+            yield result
+            self._pieces_per_unit = pieces / (stop - low)
+            length = min(self._points / self._pieces_per_unit, 8 * (stop - low))
+            low = stop
+
+    def _run(self, low: float, high: float):
+        """The output on one window in one go, and its number of pieces. Raises WindowTooLong."""
+        points = torch.tensor([low, high], dtype=torch.float64, device=self.device)
+        with torch.no_grad(), metered(self.memory_budget) as meter:
+            moving = [self._input(*line, points) for line in self.inputs]
+            result = self.module(*moving)
+        leaves, spec = tree_flatten(result)
+        template = next(f for f in (*leaves, *moving) if isinstance(f, LineFunction))
+        out = [_output(leaf, template) for leaf in leaves]
+        pieces = max(f.pieces for f in out if isinstance(f, LineFunction))
+        # Aim at a part of the budget, as the next window may be richer than this one.
+        limit = 0.7 * self.memory_budget * pieces / max(meter.peak, 1)
+        if self.device.type == "cpu":
+            limit = min(limit, CACHE_BYTES / meter.largest_row)
+        self._points = max(int(limit), MIN_POINTS)
+        return tree_unflatten(out, spec), pieces
+
+    def _input(self, start: Tensor, way: Tensor | None, points: Tensor):
+        if way is None:
+            return start
+        values = (start + points.reshape(-1, *[1] * start.ndim) * way).to(self.dtype)
+        if start.ndim == 3 and self.device.type == "cpu":
+            values = values.contiguous(memory_format=torch.channels_last)  # convolutions then run twice as fast
+        return LineFunction(points, values[:, None])
+
+
+def _converted(module: Callable, dtype: torch.dtype, device: torch.device) -> Callable:
+    if not isinstance(module, torch.nn.Module):
+        return module
+    state = [*module.parameters(), *module.buffers()]
+    if all(s.device == device and (s.dtype == dtype or not s.is_floating_point()) for s in state):
+        return module
+    return copy.deepcopy(module).to(device=device, dtype=dtype)
+
+
+def _placed(value, dtype: torch.dtype, device: torch.device):
+    if not isinstance(value, Tensor):
+        return value
+    return value.detach().to(device, dtype if value.is_floating_point() else value.dtype)
+
+
+def _output(leaf, template: LineFunction):
+    """Outputs without the batch dimension of one; constant ones as functions too."""
+    if isinstance(leaf, Tensor) and leaf.is_floating_point():
+        leaf = template.derive(leaf.expand(len(template.breakpoints), *leaf.shape))
+    if isinstance(leaf, LineFunction) and leaf.ndim and leaf.shape[0] == 1:
+        return leaf.derive(leaf.values[:, 0])
+    return leaf
+
+
+def concatenate(parts: Sequence):
+    """Join functions on consecutive windows (or equal structures of them) into one function on all of it."""
+    if len(parts) == 1:
+        return parts[0]
+    leaves, specs = zip(*(tree_flatten(part) for part in parts), strict=True)
+    joined = [
+        _joined(column) if isinstance(column[0], LineFunction) else column[0] for column in zip(*leaves, strict=True)
+    ]
+    return tree_unflatten(joined, specs[0])
+
+
+def _joined(parts: Sequence[LineFunction]) -> LineFunction:
+    if any(left.window[1] != right.window[0] for left, right in itertools.pairwise(parts)):
+        raise InvalidInputError("only functions on consecutive windows can be joined")
+    points = torch.cat([parts[0].breakpoints, *(f.breakpoints[1:] for f in parts[1:])])
+    return LineFunction(points, torch.cat([parts[0].values, *(f.values[1:] for f in parts[1:])]))
+
+
+def restrict(
+    module: Callable,
+    x: Tensor | Sequence,
+    direction: Tensor | Sequence,
+    window: tuple[float, float],
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+    memory_budget: int = 2**30,
+):
+    """The output of `module` along x + t * direction, for t in `window`, as a piecewise-linear function of t.
+
+    The output (without its batch dimension of one) is exact up to the rounding of `dtype`: between two of its
+    `breakpoints` it is linear. Modules that return several tensors give the same structure of functions. See
+    :class:`Restriction` for the arguments and errors, and its `chunks` for a window too rich to hold at once.
+
+    >>> f = restrict(network, image, direction, (-4.0, 4.0))
+    >>> f(0.5)                      # the network's output at image + 0.5 * direction
+    >>> f.breakpoints, f.slopes()   # and all its linear pieces
+    """
+    line = Restriction(module, x, direction, dtype=dtype, device=device, memory_budget=memory_budget)
+    return line(*window)

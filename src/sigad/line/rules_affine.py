@@ -1,0 +1,208 @@
+"""Affine operations: they commute with linear interpolation, so they act on the values alone.
+
+To add one: put its name in the list it belongs to, and a sample call in tests/line/test_rules.py (which fails for a
+rule without one). What is affine in all its line-dependent arguments *together* goes to LINEAR or VIEWS; what is a
+product of two arguments to FACTORS; what runs on a batch (N, C, *spatial) to BATCHED.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sigad.line.function import LineFunction, constant, func_name, named, outermost, pointwise, rule, unsupported
+
+VIEWS = (
+    "view reshape flatten unflatten squeeze unsqueeze permute transpose t swapaxes swapdims movedim moveaxis expand "
+    "expand_as broadcast_to view_as reshape_as contiguous narrow select split split_with_sizes chunk tensor_split "
+    "unbind diagonal detach ravel"
+)
+LINEAR = (
+    "add sub subtract rsub neg negative positive clone flip fliplr flipud roll rot90 repeat tile index_select gather "
+    "take_along_dim tril triu masked_fill where mean sum cumsum diff stack hstack vstack dstack repeat_interleave "
+    "pixel_shuffle pixel_unshuffle channel_shuffle"
+)
+FACTORS = {  # names: the position, and the names, of the two arguments of which only one may depend on the line
+    "mul multiply matmul mm bmm mv dot inner outer": ((0, "input"), (1, "other", "mat2", "vec", "vec2", "tensor")),
+    "linear": ((0, "input"), (1, "weight")),
+    "addmm baddbmm addmv": ((1, "mat1", "batch1", "mat"), (2, "mat2", "batch2", "vec")),
+}
+BATCHED = {  # name: number of spatial axes
+    **{f"{name}{n}d": n for n in (1, 2, 3) for name in ("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool")},
+    "unfold": 2,
+    "fold": 1,
+}
+QUERIES = (
+    "size dim ndimension numel nelement is_floating_point is_complex is_contiguous get_device element_size "
+    "zeros_like ones_like empty_like full_like new_zeros new_ones new_empty new_full new_tensor"
+)
+PROPERTIES = (
+    "shape dtype device ndim layout is_cuda is_cpu is_sparse is_mkldnn is_quantized is_meta is_nested requires_grad"
+)
+
+
+def depends(value) -> bool:
+    """Whether an argument (or anything in a list of arguments) is a function of the line."""
+    if isinstance(value, (list, tuple)):
+        return any(depends(v) for v in value)
+    return isinstance(value, LineFunction)
+
+
+def only_first(func, args: tuple, kwargs: dict) -> tuple[LineFunction, tuple]:
+    """The tensor that an operation acts on, and its other arguments, none of which may depend on the line."""
+    f, rest = (args[0], args[1:]) if args else (kwargs.pop("input"), ())
+    if not isinstance(f, LineFunction) or depends(rest) or depends(list(kwargs.values())):
+        raise unsupported(func, "only the tensor it acts on may depend on the line, not its parameters")
+    return f, rest
+
+
+def over_batch(func, f: LineFunction, args: tuple, kwargs: dict, spatial: int):
+    """Values (K, ...) of an operation on (N, C, *spatial) or (C, *spatial): the points are folded into N, or are N."""
+    folded = f.ndim == spatial + 2
+    args = [constant(a, f) for a in args]
+    kwargs = {k: constant(v, f) for k, v in kwargs.items()}
+    result = func(f.values.flatten(0, 1) if folded else f.values, *args, **kwargs)
+    if not folded:
+        return result
+    n = f.values.shape[:2]
+    return result.unflatten(0, n) if isinstance(result, Tensor) else tuple(r.unflatten(0, n) for r in result)
+
+
+@rule(*named(VIEWS), torch.Tensor.T.__get__, torch.Tensor.mT.__get__, torch.Tensor.__getitem__)
+@outermost
+def view(func, args, kwargs):
+    f, name = args[0] if args else kwargs["input"], func_name(func)
+    if depends(args[1:]):  # only its shape is asked for, as in expand_as(other)
+        if name == "__getitem__":
+            raise unsupported(func, "the index depends on the line")
+        args = (args[0], *(torch.empty(a.shape, device=f.device) if depends(a) else a for a in args[1:]))
+        if not depends(f):
+            return func(*args, **kwargs)
+    if name == "view":  # the layout in memory is ours to choose, so what is a view in torch may need a copy here
+        if kwargs or isinstance(args[1], torch.dtype):
+            raise unsupported(func, "reinterprets the memory")
+        func = torch.Tensor.reshape
+    if name == "view_as":
+        func = torch.Tensor.reshape_as
+    if name == "moveaxis":
+        func = torch.movedim  # an alias, which vmap does not know
+    result = pointwise(func, args, kwargs)
+    for part in result if isinstance(result, (tuple, list)) else (result,):
+        part._views = f._views  # an in-place operation on one would go unseen in the other: `outermost` raises then
+        part._views.add(part)
+    return result
+
+
+@rule(*named(LINEAR))
+@outermost
+def linear(func, args, kwargs):
+    return pointwise(func, args, kwargs)
+
+
+def _register_product(names: str, factors) -> None:
+    @rule(*named(names))
+    @outermost
+    def product(func, args, kwargs):
+        pair = [args[at] if at < len(args) else next(kwargs[k] for k in keys if k in kwargs) for at, *keys in factors]
+        if all(depends(factor) for factor in pair):
+            raise unsupported(func, "the product of two tensors that both depend on the line is not linear")
+        return pointwise(func, args, kwargs)
+
+
+for _names, _factors in FACTORS.items():
+    _register_product(_names, _factors)
+
+
+@rule(torch.einsum)
+def einsum(func, args, kwargs):
+    operands = args[1] if isinstance(args[1], (list, tuple)) else args[1:]
+    if sum(depends(operand) for operand in operands) > 1:
+        raise unsupported(func, "the product of two tensors that both depend on the line is not linear")
+    return pointwise(func, (args[0], *operands), kwargs)
+
+
+@rule(*named("div divide true_divide truediv", inplace=True))
+@outermost
+def division(func, args, kwargs):
+    if func_name(func) in ("__rdiv__", "__rtruediv__") or depends(args[1:]) or depends(list(kwargs.values())):
+        raise unsupported(func, "the divisor depends on the line")
+    if kwargs.get("rounding_mode") is not None:
+        raise unsupported(func, "rounding jumps")
+    return pointwise(func, args, kwargs)
+
+
+@rule(torch.cat, torch.concat, torch.concatenate)
+@outermost
+def cat(func, args, kwargs):
+    tensors = args[0] if args else kwargs.pop("tensors")
+    dim = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0))
+    ranks = {t.ndim for t in tensors}
+    if len(ranks) == 1 and min(ranks) > 1 and dim % min(ranks) and all(t.shape[0] == 1 for t in tensors):
+        # Without the batch axis of one: torch keeps the channels-last layout of rank 4, and copies rank 5 out of it.
+        inner = dim % min(ranks) - 1
+        return pointwise(lambda *parts: torch.cat([part[0] for part in parts], inner)[None], tuple(tensors), {})
+    return pointwise(torch.cat, (list(tensors), dim), {})
+
+
+@rule(*[func for name in BATCHED for func in named(name) if func is not torch.Tensor.unfold])
+@outermost
+def batched(func, args, kwargs):
+    f, rest = only_first(func, args, kwargs)
+    return f.derive(over_batch(func, f, rest, kwargs, BATCHED[func_name(func)]))
+
+
+@rule(F.interpolate, F.upsample, F.upsample_nearest, F.upsample_bilinear)
+def interpolate(func, args, kwargs):
+    f, rest = only_first(func, args, kwargs)
+    return f.derive(over_batch(func, f, rest, kwargs, f.ndim - 2))
+
+
+@rule(F.pad)
+def pad(func, args, kwargs):
+    f, rest = only_first(func, args, kwargs)
+    if len(rest[0] if rest else kwargs["pad"]) // 2 < f.ndim:
+        return f.derive(over_batch(func, f, rest, kwargs, f.ndim - 2))
+    return pointwise(func, (f, *rest), kwargs)
+
+
+@rule(F.batch_norm)
+def batch_norm(func, args, kwargs):
+    f, rest = only_first(func, args, kwargs)
+    names = ("running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+    given = dict(zip(names, rest, strict=False)) | kwargs
+    if given.get("training", False) or given["running_mean"] is None:
+        raise unsupported(func, "in training mode the statistics depend on the line; call module.eval() first")
+    return f.derive(over_batch(func, f, (), given, f.ndim - 2))
+
+
+@rule(*named("dropout alpha_dropout feature_alpha_dropout feature_dropout dropout1d dropout2d dropout3d"))
+@outermost
+def dropout(func, args, kwargs):
+    given = dict(zip(("input", "p", "training"), args, strict=False)) | kwargs
+    if given.get("training", given.get("train", True)):
+        raise unsupported(func, "in training mode it is random; call module.eval() first")
+    return given["input"]
+
+
+@rule(torch.Tensor.to, torch.Tensor.type_as, torch.Tensor.float, torch.Tensor.double, torch.Tensor.type)
+def convert(func, args, kwargs):
+    f, *rest = (torch.empty_like(a.values[0]) if depends(a) and i else a for i, a in enumerate(args))
+    if not depends(f):
+        return func(f, *rest, **kwargs)
+    value = func(torch.empty(0, dtype=f.dtype, device=f.device), *rest, **kwargs)
+    if not isinstance(value, Tensor) or value.dtype not in (torch.float32, torch.float64):
+        raise unsupported(func, "only float32 and float64 are exact enough")
+    if value.device != f.device:
+        raise unsupported(func, "moves the computation to another device; choose it by restrict(device=...)")
+    return f if value.dtype == f.dtype else f.derive(f.values.to(value.dtype))
+
+
+@rule(*named(QUERIES, inplace=False), torch.Tensor.__len__)
+@rule(*[getattr(torch.Tensor, name).__get__ for name in PROPERTIES.split()])
+def query(func, args, kwargs):
+    """What does not depend on t: the tensor at the first breakpoint answers."""
+    return func(*[a.values[0] if depends(a) else a for a in args], **kwargs)
+
+
+@rule(torch.Tensor.__iter__)
+def iterate(func, args, kwargs):
+    return iter(args[0].unbind(0))

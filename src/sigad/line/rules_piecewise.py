@@ -1,0 +1,196 @@
+"""Piecewise-linear operations: they add the breakpoints they need, then act on the values.
+
+To add one: if it acts on each number alone, say at which numbers it bends (KINKS); if it takes a maximum over several,
+use `bend_at_envelope`. Then add a sample call to tests/line/test_rules.py.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sigad.line import grid
+from sigad.line.activations import piecewise_linear
+from sigad.line.function import LineFunction, align, named, outermost, pointwise, rule, unsupported
+from sigad.line.rules_affine import only_first, over_batch
+
+KINKS = {  # names: (arguments after the tensor) -> the numbers at which the operation bends
+    "relu prelu leaky_relu abs absolute": lambda *args, **kwargs: (0.0,),
+    "relu6": lambda: (0.0, 6.0),
+    "hardtanh": lambda min_val=-1.0, max_val=1.0: (min_val, max_val),
+    "hardsigmoid": lambda: (-3.0, 3.0),
+    "softshrink": lambda lambd=0.5: (-lambd, lambd),
+}
+
+
+def refine(f: LineFunction, positions: Tensor) -> LineFunction:
+    """The same function with further breakpoints."""
+    return f.at(grid.merge(f.breakpoints, positions))
+
+
+def bend_at(f: LineFunction, levels) -> LineFunction:
+    """Add breakpoints where a number of f passes one of the levels."""
+    rows = grid.as_rows(f.values)
+    return refine(f, torch.cat([grid.crossings(f.breakpoints, rows, level)[2] for level in levels]))
+
+
+def bend_at_envelope(f: LineFunction, best: Tensor, candidates) -> LineFunction:
+    """Add breakpoints where a maximum over several numbers of f bends.
+
+    best (K, P) tells which number is the largest, for each of P maxima. Where it is the same at both ends of a segment,
+    it is the largest all along, as the others lie below it at both ends. Only for the other segments `candidates(row, p)`
+    is asked for the n numbers (m, n) of m maxima at m breakpoints, -inf for none.
+    """
+    segment, p = torch.nonzero(best[1:] != best[:-1], as_tuple=True)
+    if not len(segment):
+        return f
+    problem, fraction = grid.envelope_kinks(candidates(segment, p), candidates(segment + 1, p))
+    return refine(f, grid.between(f.breakpoints, segment[problem], fraction))
+
+
+def _register_elementwise(names: str, kinks) -> None:
+    @rule(*named(names))
+    @outermost
+    def elementwise(func, args, kwargs):
+        f, rest = only_first(func, args, kwargs)
+        bent = bend_at(f, kinks(*rest, **kwargs))
+        if func.__name__ == "relu" and bent is not f:
+            bent.values.relu_()  # nobody else holds these values yet: one pass less over the largest tensors
+            return bent
+        return pointwise(func, (bent, *rest), kwargs)
+
+
+for _names, _kinks in KINKS.items():
+    _register_elementwise(_names, _kinks)
+
+
+@rule(*named("rrelu"))
+@outermost
+def rrelu(func, args, kwargs):
+    given = dict(zip(("input", "lower", "upper", "training"), args, strict=False)) | kwargs
+    if given.get("training", False):
+        raise unsupported(func, "in training mode it is random; call module.eval() first")
+    return F.leaky_relu(given["input"], (given.get("lower", 1 / 8) + given.get("upper", 1 / 3)) / 2)
+
+
+@rule(*named("threshold"))
+@outermost
+def threshold(func, args, kwargs):
+    given = dict(zip(("input", "threshold", "value"), args, strict=False)) | kwargs
+    if given["threshold"] != given["value"]:
+        raise unsupported(func, "it jumps, unless its value equals its threshold")
+    return given["input"].clamp(min=given["value"])
+
+
+@rule(*named("clamp clip clamp_min clamp_max"))
+@outermost
+def clamp(func, args, kwargs):
+    names = ("input", "max", "min") if func.__name__ == "clamp_max" else ("input", "min", "max")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    result = given["input"]
+    for side, extremum in (("min", torch.maximum), ("max", torch.minimum)):
+        bound = given.get(side)
+        if isinstance(bound, (Tensor, LineFunction)):
+            result = extremum(result, bound)
+        elif bound is not None:
+            result = pointwise(torch.clamp, (bend_at(result, (bound,)),), {side: bound})
+    return result
+
+
+@rule(*named("maximum minimum"))
+@outermost
+def extremum(func, args, kwargs):
+    pair = (*args, *kwargs.values())
+    both = align([x for x in pair if isinstance(x, LineFunction)])
+    points = bend_at(torch.sub(*pair), (0.0,)).breakpoints
+    moved = iter([x.at(points) for x in both])
+    return pointwise(func, tuple(next(moved) if isinstance(x, LineFunction) else x for x in pair), {})
+
+
+@rule(torch.max, torch.min, torch.Tensor.max, torch.Tensor.min)
+def max_or_min(func, args, kwargs):
+    largest = func.__name__ == "max"
+    if len(args) == 1 and not kwargs:
+        return (torch.amax if largest else torch.amin)(args[0])
+    if len(args) == 2 and isinstance(args[1], (Tensor, LineFunction)):
+        return (torch.maximum if largest else torch.minimum)(*args)
+    raise unsupported(func, "the indices that it returns jump")
+
+
+@rule(*named("amax amin"))
+@outermost
+def reduce(func, args, kwargs):
+    f, rest = only_first(func, args, kwargs)
+    given = dict(zip(("dim", "keepdim"), rest, strict=False)) | kwargs
+    dims = given.get("dim", ())
+    dims = {d % max(f.ndim, 1) for d in ((dims,) if isinstance(dims, int) else dims)} or set(range(f.ndim))
+    if not f.ndim:
+        return f
+    kept = [d for d in range(f.ndim) if d not in dims]
+    groups = f.permute(*kept, *sorted(dims)).reshape(-1, math.prod(f.shape[d] for d in dims)).values
+    groups = groups if func.__name__ == "amax" else -groups
+    bent = bend_at_envelope(f, groups.argmax(2), lambda row, p: groups[row, p])
+    return pointwise(func, (bent, sorted(dims), given.get("keepdim", False)), {})
+
+
+def _register_pool(name: str, spatial: int) -> None:
+    pool = getattr(F, name)
+
+    @rule(*named(name, inplace=False))
+    def max_pool(func, args, kwargs):
+        f, rest = only_first(func, args, kwargs)
+        if kwargs.pop("return_indices", False):
+            raise unsupported(func, "the indices that it returns jump")
+        _, best = over_batch(pool, f, rest, kwargs | {"return_indices": True}, spatial)
+        size, out = f.shape[-spatial:], best.shape[-spatial:]
+        options = dict(zip(("kernel_size", "stride", "padding", "dilation"), rest, strict=False)) | kwargs
+        windows = _windows(size, out, options if name.startswith("max") else None, f.device)
+        planes = f.values.flatten(1, -spatial - 1)
+
+        def candidates(row: Tensor, p: Tensor) -> Tensor:
+            inside = windows[p % len(windows)]
+            where = torch.unravel_index(inside.clamp_min(0), size)
+            numbers = planes[(row[:, None], (p // len(windows))[:, None], *where)]
+            return torch.where(inside >= 0, numbers, -torch.inf)
+
+        bent = bend_at_envelope(f, best.flatten(1), candidates)
+        return f.derive(over_batch(pool, bent, rest, kwargs, spatial), bent.breakpoints)
+
+
+for _n in (1, 2, 3):
+    _register_pool(f"max_pool{_n}d", _n)
+    _register_pool(f"adaptive_max_pool{_n}d", _n)
+
+
+def _windows(size, out, options: dict | None, device) -> Tensor:
+    """Positions in a plane of `size` that each place of `out` sees, (places, n), -1 for none. No options: adaptive."""
+
+    def option(name: str, axis: int, default):
+        value = options.get(name)
+        value = default if value is None or value == [] else value
+        return value if isinstance(value, int) else value[axis % len(value)]
+
+    flat = torch.zeros(1, 1, dtype=torch.int64, device=device)
+    for axis, (n, m) in enumerate(zip(size, out, strict=True)):
+        place = torch.arange(m, device=device)[:, None]
+        if options is None:
+            start, stop = place * n // m, -(-(place + 1) * n // m)
+            seen = start + torch.arange(int(-(-n // m)) + 1, device=device)
+            inside = seen < stop
+        else:
+            kernel = option("kernel_size", axis, None)
+            start = place * option("stride", axis, kernel) - option("padding", axis, 0)
+            seen = start + option("dilation", axis, 1) * torch.arange(kernel, device=device)
+            inside = (seen >= 0) & (seen < n)
+        grown = flat[:, None, :, None] * n + seen[None, :, None, :]
+        valid = (flat >= 0)[:, None, :, None] & inside[None, :, None, :]
+        flat = torch.where(valid, grown, -1).flatten(2).flatten(0, 1)
+    return flat
+
+
+@rule(piecewise_linear)
+def interpolant(func, args, kwargs):
+    f, (knots, *rest) = only_first(func, args, kwargs)
+    knots = knots.to(f.dtype)
+    return pointwise(func, (bend_at(f, knots.unbind()), knots, *rest), kwargs)
