@@ -26,7 +26,7 @@ WAY_OUT = {
     "mul __mul__ __rmul__ matmul __matmul__ bmm mm pow __pow__ square": (
         "a product of two functions of the line is not linear; restrict each factor and combine the pieces"
     ),
-    "item __bool__ __float__ __int__ tolist __gt__ __lt__ __ge__ __le__ __eq__ __ne__ gt lt ge le eq ne argmax argmin": (
+    "item __bool__ __float__ __int__ tolist gt lt ge le eq ne __gt__ __lt__ __ge__ __le__ __eq__ __ne__ argmax": (
         "a decision along the line is a level set: restrict what comes before it, then use sigad.line.above"
     ),
     "numpy __array__ data cpu": "read .breakpoints and .values of the function instead",
@@ -114,7 +114,7 @@ class LineFunction:
             raise AttributeError(name)
         if callable(attribute):
             return functools.partial(_dispatch, attribute, self)
-        return _dispatch(attribute.__get__, self)
+        return _dispatch(getattr(attribute, "__get__", attribute), self)
 
     def __setattr__(self, name: str, value) -> None:
         if name not in ("breakpoints", "values", "window", "_views"):  # x.data = ..., x.requires_grad = ...
@@ -154,7 +154,7 @@ for _kind in (
 
 
 def unsupported(func: Callable, why: str = "is neither affine nor piecewise linear, or has no rule") -> Exception:
-    """The error for an operation that has no exact rule: it names the operation and, where there is one, the way out."""
+    """The error for an operation that has no exact rule: it names the operation and the way out, where one is."""
     name = func_name(func)
     base = name.rstrip("_") if not name.startswith("__") else name
     hint = next((hint for names, hint in WAY_OUT.items() if base in names.split()), None)
@@ -218,7 +218,7 @@ def outermost(handler: Callable) -> Callable:
 
 @functools.cache
 def _without_inplace(func: Callable) -> Callable:
-    """`Tensor.relu_` -> `Tensor.relu`, `Tensor.__iadd__` -> `Tensor.__add__`; any other function is returned as it is."""
+    """`Tensor.relu_` -> `Tensor.relu`, `Tensor.__iadd__` -> `Tensor.__add__`; others are returned as they are."""
     name = getattr(func, "__name__", "")
     if name.startswith("__i") and name != "__invert__" and hasattr(torch.Tensor, "__" + name[3:]):
         return getattr(torch.Tensor, "__" + name[3:])
@@ -243,9 +243,9 @@ def align(functions: Sequence[LineFunction]) -> list[LineFunction]:
 def pointwise(func: Callable, args: tuple, kwargs: dict):
     """Apply a torch function to the tensors at each breakpoint, after bringing all line functions to one grid.
 
-    Exact for whatever is affine jointly in all line functions among the arguments (and for piecewise-linear
-    functions once the grid holds their kinks). `torch.vmap` runs the points as one batch and keeps axes right: the function
-    sees tensors of a single point, so dimensions, broadcasting and -1 in shapes cannot touch the axis of points.
+    Exact for whatever is affine jointly in all line functions among the arguments (and for piecewise-linear functions
+    once the grid holds their kinks). `torch.vmap` runs the points as one batch and keeps axes right: the function sees
+    tensors of a single point, so dimensions, broadcasting and -1 in shapes cannot touch the axis of points.
     """
     leaves, spec = tree_flatten((args, kwargs))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, LineFunction)]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 def as_rows(values: Tensor) -> Tensor:
-    """View values (K, *shape) as a matrix (K, F) in memory order (whatever the layout); copies only what is not dense."""
+    """View values (K, *shape) as a matrix (K, F) in memory order, whatever the layout; copies only what is not dense."""
     size = values[0].numel()
     if not _is_dense(values):
         values = values.contiguous()
@@ -102,9 +102,9 @@ def between(breakpoints: Tensor, segment: Tensor, fraction: Tensor) -> Tensor:
 def envelope_kinks(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """Kinks of the maximum of n lines. `left` and `right` (P, n) are their values at both ends of P segments.
 
-    Returns (problem, fraction): the index of the segment among the P and the position of the kink in [0, 1). A line that
-    takes no part has -inf at both ends. The envelope is convex: walk it from the left, at each step to the first line of
-    greater slope that crosses the current one (gift wrapping), so at most n - 1 steps, whatever ties there are.
+    Returns (problem, fraction): the index of the segment among the P and the position of the kink in [0, 1). A line
+    that takes no part has -inf at both ends. The envelope is convex: walk it from the left, at each step to the first
+    line of greater slope that crosses the current one (gift wrapping), at most n - 1 steps, whatever ties there are.
     """
     left, right = left.double(), right.double()
     slope = torch.where(left == -torch.inf, 0.0, right - left)

@@ -16,7 +16,7 @@ def roots(f: LineFunction, level: float | Tensor = 0.0) -> tuple[np.ndarray, np.
     rests on the level, its two ends count. Zero slopes are no special case: no division by a slope takes place.
     """
     rows, threshold = _flat(f, level)
-    segment, output, t = grid.crossings(f.breakpoints, rows, threshold)
+    _, output, t = grid.crossings(f.breakpoints, rows, threshold)
     point, touching = torch.nonzero(rows == threshold, as_tuple=True)
     # A crossing in a breakpoint on the level is found twice, at the same t.
     t, output = torch.cat([t, f.breakpoints[point]]), torch.cat([output, touching])

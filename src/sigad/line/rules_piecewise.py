@@ -39,8 +39,8 @@ def bend_at_envelope(f: LineFunction, best: Tensor, candidates) -> LineFunction:
     """Add breakpoints where a maximum over several numbers of f bends.
 
     best (K, P) tells which number is the largest, for each of P maxima. Where it is the same at both ends of a segment,
-    it is the largest all along, as the others lie below it at both ends. Only for the other segments `candidates(row, p)`
-    is asked for the n numbers (m, n) of m maxima at m breakpoints, -inf for none.
+    it is the largest all along, as the others lie below it at both ends. Only for the other segments
+    `candidates(row, p)` is asked for the n numbers (m, n) of m maxima at m breakpoints, -inf for none.
     """
     segment, p = torch.nonzero(best[1:] != best[:-1], as_tuple=True)
     if not len(segment):
