@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special
+from scipy import special
 
 from sigad import region as rg
 from sigad.errors import InvalidInputError
@@ -25,11 +25,12 @@ ALTERNATIVES = ("two-sided", "equal-tailed", "greater", "less")
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 # Below this, the incomplete gamma functions of scipy underflow, and their logarithm is taken from an expansion.
 _TINY = 1e-280
+_FARTHEST = 1e150
 
 
 def log_mass(lower: ArrayLike, upper: ArrayLike, null: Null = "normal") -> NDArray[np.float64]:
     """Log probability of each interval [lower, upper]; -inf where ``lower >= upper``. Shapes broadcast."""
-    lower, upper = np.broadcast_arrays(np.asarray(lower, np.float64), np.asarray(upper, np.float64))
+    lower, upper = np.broadcast_arrays(_within_reach(lower), _within_reach(upper))
     if null == "normal":
         # By symmetry every interval can be moved to where its end nearest to 0 is positive: only upper tails are used.
         flip = lower + np.where(np.isinf(upper) & np.isinf(lower), 0.0, upper) < 0
@@ -44,6 +45,12 @@ def log_mass(lower: ArrayLike, upper: ArrayLike, null: Null = "normal") -> NDArr
     if some.any():
         result[some] = parts(lower[some], upper[some])
     return result
+
+
+def _within_reach(bound: ArrayLike) -> NDArray:
+    """Bounds whose square could overflow become infinite: beyond them, even the logarithm of a tail is."""
+    bound = np.asarray(bound, np.float64)
+    return np.where(np.abs(bound) > _FARTHEST, np.copysign(np.inf, bound), bound)
 
 
 def _normal_parts(a: NDArray, b: NDArray) -> NDArray:
@@ -72,9 +79,7 @@ def _chi_parts(a: NDArray, b: NDArray, df: float) -> NDArray:
     result = np.empty_like(a)
     if narrow.any():
         log_constant = (1 - df / 2) * np.log(2) - special.gammaln(df / 2)
-        result[narrow] = _integrate(
-            lambda z: (df - 1) * np.log(z) - 0.5 * z * z + log_constant, a[narrow], b[narrow]
-        )
+        result[narrow] = _integrate(lambda z: (df - 1) * np.log(z) - 0.5 * z * z + log_constant, a[narrow], b[narrow])
     if narrow.all():
         return result
     a, b = a[~narrow], b[~narrow]
@@ -97,7 +102,8 @@ def _integrate(log_density: Callable[[NDArray], NDArray], a: NDArray, b: NDArray
     z = (0.5 * (a + b))[:, None] + half[:, None] * _NODES
     value = log_density(z)
     top = value.max(axis=-1)
-    return np.log(half) + top + np.log((np.exp(value - top[:, None]) * _WEIGHTS).sum(axis=-1))
+    mean = (np.exp(value - top[:, None]) * _WEIGHTS).sum(axis=-1) / 2
+    return np.log(b - a) + top + np.log(mean)
 
 
 def _log_difference(log_large: NDArray, log_small: NDArray) -> NDArray:
@@ -285,8 +291,14 @@ def pvalue_bounds(
         left, right = _left_right(statistic, region, null)
         more_left, more_right = _left_right(statistic, unknown, null)
         # F and 1 - F at both ends, each from its own logarithms: neither is obtained by a subtraction from 1.
-        f_low, s_high = _log_share(left, np.logaddexp(right, more_right)), _log_share(np.logaddexp(right, more_right), left)
-        f_high, s_low = _log_share(np.logaddexp(left, more_left), right), _log_share(right, np.logaddexp(left, more_left))
+        f_low, s_high = (
+            _log_share(left, np.logaddexp(right, more_right)),
+            _log_share(np.logaddexp(right, more_right), left),
+        )
+        f_high, s_low = (
+            _log_share(np.logaddexp(left, more_left), right),
+            _log_share(right, np.logaddexp(left, more_left)),
+        )
         log_low = np.log(2) + np.minimum(f_low, s_low)
         log_high = np.log(2) + np.where(
             (f_low <= np.log(0.5)) & (f_high >= np.log(0.5)), np.log(0.5), np.minimum(f_high, s_high)
@@ -337,6 +349,8 @@ def mean_confidence_interval(
         while step <= largest:
             far = float(value) + sign * step
             if sign * gap(far) >= 0:
+                from scipy import optimize  # slow to import, and needed here only
+
                 return optimize.brentq(gap, min(near, far), max(near, far), xtol=1e-12, rtol=1e-12)
             near, step = far, 2 * step
         return sign * np.inf

@@ -6,8 +6,8 @@ d_j(r) = r |delta|. With c_i = s/2 - x_i, another instance i is at distance d_i(
     g(r) = d_i(r) - lam d_j(r)
 
 is convex (l1, l_inf; for l2 the difference of the squares is a quadratic). For lam > 1/2 it falls everywhere: i is
-closer than lam times the distance of j exactly for r > rho_i(lam), the only crossing. For lam <= 1/2 it is closer on one
-interval of r, possibly empty or unbounded.
+closer than lam times the distance of j exactly for r > rho_i(lam), the only crossing. For lam <= 1/2 it is closer on
+one interval of r, possibly empty or unbounded.
 """
 
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ class Crossings:
     """The distances of all instances along the lines of B problems.
 
     ``centre`` (B, n, D) holds c_i = s/2 - x_i as the *vector from the instance to the midpoint*, ``half`` (B, D)
-    delta/2, ``length`` (B,) |delta|, ``index`` (B,) the moving neighbour j. For l2, ``a`` = |c_i|^2, ``b`` = c_i . delta
-    (B, n), so that d_i^2 = a + b r + (|delta| r / 2)^2; for the other metrics both are None.
+    delta/2, ``length`` (B,) |delta|, ``index`` (B,) the moving neighbour j. For l2, ``a`` = |c_i|^2, ``b`` = c_i .
+    delta (B, n), so that d_i^2 = a + b r + (|delta| r / 2)^2; for the other metrics both are None.
     """
 
     centre: NDArray[np.float64]
@@ -61,7 +61,13 @@ class Crossings:
     def __getitem__(self, which: NDArray) -> "Crossings":
         pick = lambda x: None if x is None else x[which]  # noqa: E731
         return Crossings(
-            pick(self.centre), pick(self.half), pick(self.length), pick(self.index), self.metric, pick(self.a), pick(self.b)
+            pick(self.centre),
+            pick(self.half),
+            pick(self.length),
+            pick(self.index),
+            self.metric,
+            pick(self.a),
+            pick(self.b),
         )
 
     def single(self, lam: NDArray) -> NDArray[np.float64]:
@@ -138,7 +144,8 @@ class Crossings:
             lower, upper = solve_linear(-sign * self.centre, -sign * half)
         else:  # no other coordinate, of either sign, overtakes the largest
             ends = [
-                solve_linear(sign * self.centre - alpha[..., None], sign * half - beta[..., None]) for sign in (1.0, -1.0)
+                solve_linear(sign * self.centre - alpha[..., None], sign * half - beta[..., None])
+                for sign in (1.0, -1.0)
             ]
             lower, upper = np.maximum(ends[0][0], ends[1][0]), np.minimum(ends[0][1], ends[1][1])
         lower[np.arange(b), self.index], upper[np.arange(b), self.index] = 0.0, np.inf

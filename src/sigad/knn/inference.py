@@ -47,7 +47,9 @@ def statistic(difference: ArrayLike, covariance: ArrayLike = 1.0) -> NDArray[np.
             raise InvalidInputError("variances must be positive: drop constant columns or add noise of known variance")
         return np.sqrt((np.square(difference) / (2 * covariance)).sum(axis=-1))
     if covariance.shape not in ((d, d), (b, d, d)):
-        raise InvalidInputError(f"covariance must be a scalar, ({d},), ({d}, {d}) or (B, {d}, {d}), not {covariance.shape}")
+        raise InvalidInputError(
+            f"covariance must be a scalar, ({d},), ({d}, {d}) or (B, {d}, {d}), not {covariance.shape}"
+        )
     if not np.allclose(covariance, np.swapaxes(covariance, -1, -2), rtol=1e-8, atol=0):
         raise InvalidInputError("the covariance matrix must be symmetric")
     try:
@@ -196,7 +198,9 @@ def knn_test(
     """
     x_test, x_train = np.asarray(x_test, np.float64), np.asarray(x_train, np.float64)
     if x_test.ndim != 1 or x_train.ndim != 2:
-        raise InvalidInputError(f"x_test must have shape (d,) and x_train (n, d), not {x_test.shape} and {x_train.shape}")
+        raise InvalidInputError(
+            f"x_test must have shape (d,) and x_train (n, d), not {x_test.shape} and {x_train.shape}"
+        )
     if np.ndim(theta) != 0:
         raise InvalidInputError("theta must be a number; knn_test_batch takes one per instance")
     return knn_test_batch(

@@ -1,7 +1,8 @@
 """Truncation regions of the k-nearest-neighbour test, in closed form: no search along the line.
 
-Everything is expressed in r = z/T, so that r = 1 is what was observed. With lam(k') = (k'/k)^(1/D), "a_k beats a_k'" means
-d_(k') < lam(k') d_j, a count of instances that are closer than lam(k') d_j. docs/mathematics.md has the derivation.
+Everything is expressed in r = z/T, so that r = 1 is what was observed. With lam(k') = (k'/k)^(1/D), "a_k beats a_k'"
+means d_(k') < lam(k') d_j, a count of instances that are closer than lam(k') d_j. docs/mathematics.md has the
+derivation.
 """
 
 import numpy as np
@@ -105,9 +106,7 @@ def order_region(detections: Detections) -> NDArray[np.float64]:
         if first.shape[1] == 0 or second.shape[1] == 0:
             continue
         row = rows[:, None]
-        lower, upper = solve_linear(
-            alpha[row, first] - alpha[row, second], beta[row, first] - beta[row, second]
-        )
+        lower, upper = solve_linear(alpha[row, first] - alpha[row, second], beta[row, first] - beta[row, second])
         low, high = np.maximum(low, lower.max(axis=-1)), np.minimum(high, upper.min(axis=-1))
     chained = _with_observation(np.stack([low, high], axis=-1)[:, None, :])
     region = rg.intersection(selection_region(detections), chained)
@@ -127,4 +126,6 @@ def _with_observation(region: NDArray) -> NDArray:
     first = near & (np.cumsum(near, axis=-1) == 1)
     contained = ((lower <= 1) & (upper >= 1)).any(axis=-1, keepdims=True)
     repair = first & ~contained
-    return np.stack([np.where(repair, np.minimum(lower, 1.0), lower), np.where(repair, np.maximum(upper, 1.0), upper)], -1)
+    return np.stack(
+        [np.where(repair, np.minimum(lower, 1.0), lower), np.where(repair, np.maximum(upper, 1.0), upper)], -1
+    )

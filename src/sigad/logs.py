@@ -1,0 +1,37 @@
+"""Logging of one stage of the pipeline."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sigad.errors import SigadError
+
+
+@contextmanager
+def stage_log(path: str | Path) -> Iterator[logging.Logger]:
+    """Log a stage to a file, with its duration; an error of sigad's own ends the process with its message alone.
+
+    Anything else that is raised is a bug, is logged with its traceback and raised on.
+    """
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    log, start = logging.getLogger("sigad"), time.perf_counter()
+    try:
+        yield log
+        log.info("done in %.2f s", time.perf_counter() - start)
+    except SigadError as error:
+        log.error("%s", error)
+        sys.exit(f"{type(error).__name__}: {error}")
+    except Exception:
+        log.exception("unexpected error")
+        raise
+    finally:
+        root.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,52 @@
+"""Random streams that depend on what is computed, never on how the work is cut into jobs.
+
+A trial's streams are a function of (root seed, experiment, setting, repetition) alone: all methods see the same data,
+and ten chunks of ten repetitions give what one chunk of a hundred gives. There is no global random state.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+_DATA, _SELECTION, _METHOD = range(3)
+
+
+def name_key(name: str) -> int:
+    """A name as 32 bits for a spawn key; the same on every machine and in every process."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The three independent random streams of one trial.
+
+    ``data()`` draws the instances, ``selection()`` what the detector itself randomises, ``method()`` what a test
+    randomises (permutations, for instance). Each call starts its stream anew.
+    """
+
+    seed: int
+    experiment: str
+    setting: str
+    repetition: int
+
+    def data(self) -> np.random.Generator:
+        """Generator of the trial's data."""
+        return self._generator(_DATA)
+
+    def selection(self) -> np.random.Generator:
+        """Generator of the detector's own randomness."""
+        return self._generator(_SELECTION)
+
+    def method(self) -> np.random.Generator:
+        """Generator of a test's own randomness."""
+        return self._generator(_METHOD)
+
+    def _generator(self, stream: int) -> np.random.Generator:
+        spawn_key = (name_key(self.experiment), name_key(self.setting), self.repetition, stream)
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence(self.seed, spawn_key=spawn_key)))
+
+
+def trial_streams(seed: int, experiment: str, setting: str, repetitions: range) -> list[Streams]:
+    """One :class:`Streams` per repetition."""
+    return [Streams(seed, experiment, setting, repetition) for repetition in repetitions]

@@ -1,0 +1,102 @@
+# Helpers of the rules: the experiments that the configuration defines, and the files that they lead to. No rules here.
+
+import os
+import sys
+
+# The library of this checkout is used, in whatever environment a stage runs, installed or not.
+SOURCE = os.path.join(workflow.basedir, "src")
+sys.path.insert(0, SOURCE)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SOURCE, os.environ.get("PYTHONPATH")]))
+# Parallelism is over jobs. Threads within numpy would only get in each other's way.
+for library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import Paramspace, validate
+
+from sigad.data.sources import enabled_datasets, local_path
+from sigad.errors import SigadError
+from sigad.experiments.design import grid_values, lay_out
+from sigad.provenance import source_digest
+
+validate(config, str(Path(workflow.basedir, "config/schemas/config.schema.yaml")))
+
+
+def grid_points(grid):
+    """The points of a grid, in a Snakemake Paramspace: name -> the parameters that vary."""
+    points = [dict(zip(grid, values)) for values in product(*grid.values())]
+    space = Paramspace(
+        pd.DataFrame(points, columns=list(grid), dtype=object),
+        filename_params="*",
+        param_sep="=",
+        filename_sep="_",
+        single_wildcard="setting",
+    )
+    return dict(zip(space.instance_patterns, points))
+
+
+DATA = config["data"]
+try:
+    DATASETS, LEFT_OUT = enabled_datasets(config["tabular"], DATA)
+    EXPERIMENTS = {
+        name: lay_out(name, entry, grid_points(grid_values(entry["grid"], DATASETS)), config)
+        for name, entry in config["experiments"].items()
+    }
+except SigadError as error:
+    raise WorkflowError(f"{type(error).__name__}: {error}") from None
+
+
+wildcard_constraints:
+    experiment="[A-Za-z0-9_]+",
+    setting="[A-Za-z0-9_=.,+-]+",
+    method="[a-z0-9_]+",
+    chunk="[0-9]+-[0-9]+",
+    dataset="[a-z0-9_]+",
+
+
+onstart:
+    print(f"Data sets used: {', '.join(DATASETS)}", file=sys.stderr)
+    for name, reason in LEFT_OUT.items():
+        print(f"Data set left out: {name} ({reason})", file=sys.stderr)
+
+
+def stage_code(rule, *modules):
+    """Digest of a rule's stage, of the given modules, and of every module of the library that they import."""
+    return source_digest(
+        Path(workflow.basedir, "workflow/stages", f"{rule}.py"),
+        *(Path(SOURCE, *module.split(".")).with_suffix(".py") for module in modules),
+    )
+
+
+def setting_of(wildcards):
+    """The parameters of a grid point, defaults included."""
+    return EXPERIMENTS[wildcards.experiment].settings[wildcards.setting]
+
+
+def experiments_with(plot):
+    """Wildcard pattern of the experiments that are drawn as this kind of plot."""
+    return "|".join(e.name for e in EXPERIMENTS.values() if e.plot["type"] == plot) or "none"
+
+
+def trial_files(wildcards):
+    """Every file of trials of an experiment."""
+    experiment = EXPERIMENTS[wildcards.experiment]
+    return [
+        f"<results>/trials/{experiment.name}/{setting}/{method}/{chunk}.parquet"
+        for setting, method, chunk in experiment.cells
+    ]
+
+
+def figures():
+    """Every figure that the configuration asks for, and the numbers beside it."""
+    names = [e.name for e in EXPERIMENTS.values()] + ["fig06_models"]
+    return expand("<results>/figures/{name}.{suffix}", name=names, suffix=["pdf", "png", "csv"])
+
+
+def tables():
+    """Every table that the configuration asks for."""
+    return ["<results>/tables/datasets.csv"]

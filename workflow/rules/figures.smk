@@ -1,0 +1,114 @@
+# Figures: PDF and PNG, and a CSV of exactly the numbers that are drawn.
+
+
+def plot_of(wildcards):
+    """How an experiment is drawn."""
+    return EXPERIMENTS[wildcards.experiment].plot
+
+
+rule plot_rates:
+    input:
+        rates="<results>/rates/{experiment}.csv",
+    output:
+        pdf="<results>/figures/{experiment}.pdf",
+        png=report(
+            "<results>/figures/{experiment}.png",
+            caption="../report/rates.rst",
+            category="Rates",
+            subcategory=lambda wildcards: EXPERIMENTS[wildcards.experiment].measure,
+            labels=lambda wildcards: {"figure": wildcards.experiment},
+        ),
+        csv="<results>/figures/{experiment}.csv",
+    log:
+        "<logs>/plot_rates/{experiment}.log",
+    benchmark:
+        "<benchmarks>/plot_rates/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=experiments_with("rates"),
+    conda:
+        "../../envs/sigad.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        plot=plot_of,
+        measure=lambda wildcards: EXPERIMENTS[wildcards.experiment].measure,
+        alpha=config["alpha"],
+        level=config["confidence"],
+        code=stage_code("plot_rates"),
+    message:
+        "Drawing {wildcards.experiment}"
+    script:
+        "../stages/plot_rates.py"
+
+
+rule plot_uniformity:
+    input:
+        rows=trial_files,
+    output:
+        pdf="<results>/figures/{experiment}.pdf",
+        png=report(
+            "<results>/figures/{experiment}.png",
+            caption="../report/uniformity.rst",
+            category="Validity",
+            labels=lambda wildcards: {"figure": wildcards.experiment},
+        ),
+        csv="<results>/figures/{experiment}.csv",
+        table=report(
+            "<results>/tables/{experiment}.csv",
+            caption="../report/uniformity.rst",
+            category="Validity",
+            labels=lambda wildcards: {"table": wildcards.experiment},
+        ),
+    log:
+        "<logs>/plot_uniformity/{experiment}.log",
+    benchmark:
+        "<benchmarks>/plot_uniformity/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=experiments_with("uniformity"),
+    conda:
+        "../../envs/sigad.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=20,
+    params:
+        cells=lambda wildcards: EXPERIMENTS[wildcards.experiment].cells,
+        settings=lambda wildcards: EXPERIMENTS[wildcards.experiment].settings,
+        plot=plot_of,
+        code=stage_code("plot_uniformity"),
+    message:
+        "Drawing {wildcards.experiment}"
+    script:
+        "../stages/plot_uniformity.py"
+
+
+rule plot_models:
+    output:
+        pdf="<results>/figures/fig06_models.pdf",
+        png=report(
+            "<results>/figures/fig06_models.png",
+            caption="../report/models.rst",
+            category="Data",
+            labels={"figure": "fig06_models"},
+        ),
+        csv="<results>/figures/fig06_models.csv",
+    log:
+        "<logs>/plot_models.log",
+    benchmark:
+        "<benchmarks>/plot_models.tsv"
+    conda:
+        "../../envs/sigad.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        seed=config["seed"],
+        n=config["kinds"]["knn_synthetic"]["n"],
+        code=stage_code("plot_models"),
+    message:
+        "Drawing the two synthetic models in two dimensions"
+    script:
+        "../stages/plot_models.py"

@@ -1,0 +1,5 @@
+use rule test as test_proposed_any_k with:
+    wildcard_constraints:
+        method="proposed_any_k",
+    params:
+        code=stage_code("test", "sigad.baselines.proposed_any_k"),

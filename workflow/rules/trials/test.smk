@@ -1,0 +1,42 @@
+# The template of every method's rule. A child names its method and the code that it depends on:
+#
+#     use rule test as test_<name> with:
+#         wildcard_constraints:
+#             method="<name>",
+#         params:
+#             code=stage_code("test", "sigad.baselines.<name>"),
+
+
+def trial_inputs(wildcards):
+    """What the trials of a setting need: their data set, or the threshold of their distribution."""
+    if EXPERIMENTS[wildcards.experiment].kind == "knn_tabular":
+        return {"table": f"<results>/data/{setting_of(wildcards)['dataset']}.parquet"}
+    return {"threshold": f"<results>/thresholds/{wildcards.experiment}/{wildcards.setting}.json"}
+
+
+rule test:
+    input:
+        unpack(trial_inputs),
+    output:
+        rows="<results>/trials/{experiment}/{setting}/{method}/{chunk}.parquet",
+    log:
+        "<logs>/test/{experiment}/{setting}/{method}/{chunk}.log",
+    benchmark:
+        "<benchmarks>/test/{experiment}/{setting}/{method}/{chunk}.tsv"
+    wildcard_constraints:
+        method="the_template_itself_is_never_run",
+    conda:
+        "../../../envs/sigad.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        kind=lambda wildcards: EXPERIMENTS[wildcards.experiment].kind,
+        setting=setting_of,
+        seed=config["seed"],
+        code="",
+    message:
+        "{wildcards.method}: {wildcards.experiment} at {wildcards.setting}, trials {wildcards.chunk}"
+    script:
+        "../../stages/test.py"
