@@ -173,7 +173,7 @@ def _degrees_of_freedom(null: Null) -> float:
 
 
 def _log_parts(region: NDArray, cuts: NDArray, null: Null) -> NDArray:
-    """Log probability of the parts into which the cuts (..., c), in order, divide each region (..., m, 2): (..., c + 1)."""
+    """Log probability of the parts into which the increasing cuts (..., c) divide each region, (..., c + 1)."""
     edge = np.full((*cuts.shape[:-1], 1), np.inf)
     bounds = np.concatenate([-edge, cuts, edge], axis=-1)[..., None]
     lower, upper = (np.clip(region[..., None, :, side], bounds[..., :-1, :], bounds[..., 1:, :]) for side in (0, 1))

@@ -24,7 +24,9 @@ def selection_along(x_test, x_train, j, r, *, candidates, metric, features=None)
     return ks[best], ranking[rows, ks[best] - 1], score[rows, best], ranking
 
 
-def region(x_test, x_train, *, k, theta, metric="l2", features=None, condition_on_k=True, order=False, top=6.0, points=4000):
+def region(
+    x_test, x_train, *, k, theta, metric="l2", features=None, condition_on_k=True, order=False, top=6.0, points=4000
+):
     """Intervals of r in (0, top) with the observed selection, to about 1e-13; j must have been selected at r = 1."""
     candidates = tuple(np.atleast_1d(k))
     find = lambda j, r: selection_along(  # noqa: E731
