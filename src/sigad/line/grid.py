@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 def as_rows(values: Tensor) -> Tensor:
-    """View values (K, *shape) as a matrix (K, F) in memory order, whatever the layout; copies only what is not dense."""
+    """View values (K, *shape) as a matrix (K, F) in memory order, in any layout; copies only what is not dense."""
     size = values[0].numel()
     if not _is_dense(values):
         values = values.contiguous()
