@@ -23,7 +23,7 @@ from sigad.knn.detection import METRICS, Metric, check_candidates, scores
 NUMERIC = "numeric"
 Label = str | int | float | bool
 
-_IDENTIFIER = re.compile(r"^(unnamed.*|index|.*[a-z]ID|(.*[ _.-])?id)$|^(ID|Id)$")
+_IDENTIFIER = re.compile(r"^([Uu]nnamed.*|[Ii]ndex|(.*[ _.-])?([Ii]d|ID)|.*[a-z]ID)$")
 _LABEL = "is normal"  # the column of a saved table that holds Table.normal
 _SCIPY_METRIC = dict(zip(METRICS, ("euclidean", "cityblock", "chebyshev"), strict=True))
 # Held-out instances that a threshold is estimated on, at most: the level of a 0.9 quantile then has a standard error of
@@ -89,7 +89,7 @@ def read_table(
     ----------
     path : the file.
     columns, label, normal : as in :func:`make_table`.
-    separator : between fields; None to find out.
+    separator : between fields; None for the one of comma, semicolon, tab and bar that is most frequent in the header.
     name : what to call the data set; None for the stem of the file name.
 
     Raises
@@ -105,7 +105,7 @@ def read_table(
     if not path.is_file():
         raise MissingDataError(f"there is no file {path}: put the CSV there, or correct the path in the configuration")
     try:
-        frame = pd.read_csv(path, sep=separator, engine="c" if separator else "python")
+        frame = pd.read_csv(path, sep=separator or _separator(path))
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InvalidInputError(
             f"{path} cannot be read as a CSV file with a header ({error}): set its `separator` in the configuration, "
@@ -238,6 +238,11 @@ def make_table(
     if repeated:
         notes.append(f"{repeated} of {is_normal.sum()} normal instances repeat another one")
     return Table(name, numbers.to_numpy(), is_normal, tuple(numbers.columns), tuple(notes))
+
+
+def _separator(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        return max(",;\t|", key=file.readline().count)
 
 
 def _numeric_columns(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
