@@ -88,8 +88,8 @@ def norm(x: NDArray, metric: Metric) -> NDArray[np.float64]:
 def penalty(k: ArrayLike, dimension: int) -> NDArray[np.float64]:
     """log(k) / D: what the anomaly score subtracts, so that scores of different k compare.
 
-    Up to a constant, the score a_k = log d_(k) - log(k)/D is -1/D times the logarithm of the k-nearest-neighbour density
-    estimate (Loftsgaarden & Quesenberry 1965).
+    Up to a constant, the score a_k = log d_(k) - log(k)/D is -1/D times the logarithm of the k-nearest-neighbour
+    density estimate (Loftsgaarden & Quesenberry 1965).
     """
     return np.log(np.asarray(k, dtype=np.float64)) / dimension
 
@@ -129,8 +129,8 @@ def check_candidates(k: int | Sequence[int], n: int) -> tuple[int, ...]:
 
 
 def _apply(matrix: NDArray, x: NDArray) -> NDArray[np.float64]:
-    """matrix @ x for every instance x (..., d), one by one: equal instances get equal features to the last bit, whatever
-    else is in the batch, which a product of two matrices does not promise."""
+    """matrix @ x for every instance x (..., d), one by one: equal instances get equal features to the last bit,
+    whatever else is in the batch, which a product of two matrices does not promise."""
     return (matrix @ x[..., None])[..., 0]
 
 

@@ -95,8 +95,14 @@ def knn_test_batch(
         )
     x_test, x_train = np.asarray(x_test, np.float64), np.asarray(x_train, np.float64)
     covariance, theta = np.asarray(covariance, np.float64), np.asarray(theta, np.float64)
-    if x_test.ndim == 2 and x_train.ndim == 3 and len(x_train) != len(x_test):
-        raise InvalidInputError(f"{len(x_test)} test instances but {len(x_train)} sets of training instances")
+    if x_test.ndim != 2:
+        raise InvalidInputError(f"x_test must have shape (B, d), not {x_test.shape}; knn_test takes a single instance")
+    # Before the batch is cut into blocks, which would hide what is too long.
+    for array, rank, name in ((x_train, 3, "training sets"), (theta, 1, "thresholds"), (covariance, 3, "covariances")):
+        if array.ndim == rank and len(array) != len(x_test):
+            raise InvalidInputError(
+                f"{len(x_test)} test instances but {len(array)} {name}: give one for each, or one for all"
+            )
     parts = []
     for block in blocks(len(x_test), x_train.shape[-2] * x_train.shape[-1] if x_train.ndim > 1 else 1):
         per_problem = lambda x, rank: x[block] if x.ndim == rank else x  # noqa: B023, E731
