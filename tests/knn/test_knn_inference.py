@@ -261,7 +261,7 @@ def test_errors_of_a_batch():
         dict(theta=[0.0, 0.0, 0.0]),
         dict(covariance=np.stack([np.eye(3)] * 3)),
     ):
-        with pytest.raises(InvalidInputError, match="2 test instances but 3 .* give one for each"):
+        with pytest.raises(InvalidInputError, match=r"2 test instances but 3 .* give one for each"):
             knn_test_batch(np.ones((2, 3)), **{"x_train": np.zeros((8, 3)), "k": 1, "theta": 0.0, **too_many})
     with pytest.raises(InvalidInputError, match="no test instance"):
         knn_test_batch(np.zeros((0, 3)), np.zeros((8, 3)), k=1, theta=0.0)

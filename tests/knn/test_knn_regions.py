@@ -83,7 +83,7 @@ def assert_same_region(problem, detections, region, *, condition_on_k):
 def test_region_equals_brute_force(metric, seed):
     rng = np.random.default_rng((seed, METRICS.index(metric)))
     checked, several, small, copies = 0, 0, 0, 0
-    for _ in range(120):
+    for _ in range(90):
         problem = random_problem(rng, metric)
         detections = observed(problem)
         if detections is None:  # the selected neighbour, duplicated, has pushed the score below the threshold
@@ -103,7 +103,7 @@ def test_region_equals_brute_force(metric, seed):
         dimension = detections.f_test.shape[-1]
         small += any((k / detections.k[0]) ** (1 / dimension) <= 0.5 for k in problem["k"])
         copies += (problem["x_train"] == problem["x_train"][detections.index[0]]).all(axis=-1).sum() > 1
-    assert checked >= 200 and several >= 5 and small >= 5 and copies >= 5
+    assert checked >= 150 and several >= 4 and small >= 4 and copies >= 4
 
 
 @pytest.mark.parametrize("metric", METRICS)
