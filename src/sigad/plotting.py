@@ -53,6 +53,7 @@ METHODS = {
     "opa2": ("#332288", "v"),
     "naive": ("#000000", "X"),
     "bonferroni": ("#009E73", "P"),
+    "bonferroni_n": ("#117733", "*"),
     "permutation": ("#AA4499", "p"),
     "hotelling_t2": ("#CC79A7", "d"),
     "unselective_oracle": ("0.35", "<"),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sigad import baselines
+from sigad.data import noise
 from sigad.data.synthetic import MODELS
 from sigad.errors import ConfigurationError
 from sigad.experiments import KINDS
@@ -32,7 +33,9 @@ class Experiment:
 
 
 def grid_values(grid: Mapping[str, object], datasets: Sequence[str]) -> dict[str, list]:
-    """The grid with ``dataset: enabled`` replaced by the data sets that can be had."""
+    """The grid with ``dataset: enabled`` replaced by the data sets that can be had; there must be one."""
+    if grid.get("dataset") == "enabled" and not datasets:
+        raise ConfigurationError("no data set is enabled or can be had: see config/datasets.yaml")
     return {
         name: list(datasets) if name == "dataset" and values == "enabled" else list(values)
         for name, values in grid.items()
@@ -117,5 +120,7 @@ def _check_setting(kind: str, setting: Setting) -> None:
         raise ConfigurationError(
             f"k = {setting['k']} needs at least as many training instances, but n = {setting['n']}"
         )
+    if setting["distance"] != 0:
+        noise.check_distance(setting["noise"], float(setting["distance"]))
     if setting["model"] not in MODELS:
         raise ConfigurationError(f"model must be one of {', '.join(MODELS)}, not {setting['model']!r}")

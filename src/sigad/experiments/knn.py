@@ -69,6 +69,11 @@ class KnnProblems:
         n, k = self.detections.x_train.shape[1], self.detections.k
         return special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
 
+    @property
+    def log_neighbours(self) -> NDArray[np.float64]:
+        """log n, (B,): the neighbours that could have been selected; the tested hypothesis depends on no more."""
+        return np.full(len(self), np.log(self.detections.x_train.shape[1]))
+
     def selective(self, *, condition_on_k: bool = True) -> PValues:
         """The selective test (Niihori et al. 2025, Theorem 4.1)."""
         return self._truncated(selection_region(self.detections, condition_on_k=condition_on_k))
