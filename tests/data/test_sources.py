@@ -15,6 +15,7 @@ from sigad.errors import ConfigurationError, InvalidInputError, MissingDataError
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data" / "tabular"
+SAYS = {"label": "good", "normal": 1}  # what is normal
 PAPER = {"heart", "money", "fire", "cancer", "credit", "student", "bankruptcy", "drink", "nuclear", "network"}
 
 
@@ -187,13 +188,23 @@ class TestAvailability:
         path = local_path("mine", tmp_path)
         path.parent.mkdir()
         path.write_bytes(csv.read_bytes())
-        for entry in (kaggle(), kaggle(slug=None), {"source": "url"}):
+        for entry in (kaggle(), kaggle(slug=None), SAYS | {"source": "url"}):
             assert availability("mine", entry, tmp_path) == (True, f"file {path}")
 
+    def test_a_set_of_which_nobody_said_what_is_normal_is_left_out(self, tmp_path, csv):
+        entry = {"source": "csv", "path": str(csv), "label": "good", "normal": None}
+        available, reason = availability("mine", entry, tmp_path)
+        assert not available and "what is normal" in reason
+        assert "tabular: mine: normal" in reason and "tabular: mine: label" not in reason
+        assert (
+            "tabular: mine: label` and `tabular: mine: normal"
+            in availability("mine", {"source": "kaggle"}, tmp_path)[1]
+        )
+
     def test_what_can_be_fetched(self, tmp_path, csv, monkeypatch):
-        assert availability("mine", {"source": "url", "url": "https://example.org/x.csv"}, tmp_path)[0]
-        assert availability("mine", {"source": "url", "url": csv.as_uri()}, tmp_path)[0]
-        assert availability("mine", {"source": "csv", "path": str(csv)}, tmp_path)[0]
+        assert availability("mine", SAYS | {"source": "url", "url": "https://example.org/x.csv"}, tmp_path)[0]
+        assert availability("mine", SAYS | {"source": "url", "url": csv.as_uri()}, tmp_path)[0]
+        assert availability("mine", SAYS | {"source": "csv", "path": str(csv)}, tmp_path)[0]
         monkeypatch.setenv("KAGGLE_API_TOKEN", "t")
         assert availability("mine", kaggle(), tmp_path) == (True, "from Kaggle, owner/name")
 
@@ -204,7 +215,7 @@ class TestAvailability:
 
 class TestEnabled:
     def test_auto_true_false(self, tmp_path, csv):
-        there = {"source": "csv", "path": str(csv)}
+        there = SAYS | {"source": "csv", "path": str(csv)}
         entries = {
             "a": there,
             "b": there | {"enabled": True},

@@ -59,40 +59,11 @@ def availability(name: str, entry: Entry, data_dir: str | Path) -> tuple[bool, s
     ConfigurationError
         for an unknown source.
     """
-    source, key, local = entry.get("source"), f"tabular: {name}:", local_path(name, data_dir)
-    if source not in SOURCES:
-        raise ConfigurationError(f"{key} source must be one of {', '.join(SOURCES)}, not {source!r}")
-    if source == "package":
-        if not entry.get("module"):
-            return False, f"no module is named: set `{key} module` to one like sklearn.datasets.load_wine"
-        package = entry["module"].partition(".")[0]
-        if importlib.util.find_spec(package) is None:
-            return False, f"the package {package} is not installed: install it"
-        return True, f"ships with {package}"
-    if source == "csv":
-        if not entry.get("path"):
-            return False, f"no file is named: set `{key} path` to your CSV file"
-        path = Path(entry["path"]).expanduser()
-        return (True, f"file {path}") if path.is_file() else (False, f"there is no file {path}: correct `{key} path`")
-    if local.is_file():
-        return True, f"file {local}"
-    if entry.get("url"):
-        parts = urlparse(entry["url"])
-        if parts.scheme not in ("http", "https", "file"):
-            return False, f"the address {entry['url']} is neither http(s) nor file: correct `{key} url`"
-        if parts.scheme == "file" and not Path(url2pathname(parts.path)).is_file():
-            return False, f"there is no file at {entry['url']}: correct `{key} url`, or put the CSV at {local}"
-        return True, f"from {entry['url']}"
-    if source == "url":
-        return False, f"no address is given: set `{key} url`, or put the CSV at {local}"
-    if not entry.get("slug"):
-        return False, f"its Kaggle name is not known: set `{key} slug` to owner/name, or put the CSV at {local}"
-    if not has_kaggle_credentials():
-        return False, (
-            "no Kaggle credentials: set KAGGLE_API_TOKEN (or KAGGLE_USERNAME and KAGGLE_KEY), or save kaggle.json in "
-            f"~/.kaggle, or download {entry['slug']} by hand and put the CSV at {local}"
-        )
-    return True, f"from Kaggle, {entry['slug']}"
+    available, reason = _origin(name, entry, data_dir)
+    absent = _absent(name, entry)
+    if absent:
+        reason += f"{'; but' if available else '; moreover'} what is normal is not known: set {' and '.join(absent)}"
+    return available and not absent, reason
 
 
 def enabled_datasets(manifest: Mapping[str, Entry], data_dir: str | Path) -> tuple[list[str], dict[str, str]]:
@@ -161,8 +132,8 @@ def fetch(name: str, entry: Entry, data_dir: str | Path) -> Path | None:
     InvalidInputError
         when the SHA-256 of the file is not that of the manifest; shows both.
     """
-    available, reason = availability(name, entry, data_dir)
-    if not available:
+    there, reason = _origin(name, entry, data_dir)
+    if not there:
         raise MissingDataError(f"data set {name!r} cannot be had: {reason}")
     if entry["source"] == "package":
         return None
@@ -180,17 +151,56 @@ def fetch(name: str, entry: Entry, data_dir: str | Path) -> Path | None:
 
 def load(name: str, entry: Entry, data_dir: str | Path) -> Table:
     """Fetch and read a data set; errors as :func:`fetch` and :func:`sigad.data.tabular.make_table`."""
-    absent = [key for key in ("label", "normal") if entry.get(key) is None]
+    absent = _absent(name, entry)
     if absent:
-        raise ConfigurationError(
-            f"data set {name!r} does not say what is normal: set "
-            + " and ".join(f"`tabular: {name}: {k}`" for k in absent)
-        )
+        raise ConfigurationError(f"data set {name!r} does not say what is normal: set {' and '.join(absent)}")
     selection = dict(columns=entry.get("columns") or NUMERIC, label=entry["label"], normal=entry["normal"], name=name)
     path = fetch(name, entry, data_dir)
     if path is None:
         return read_packaged(entry["module"], **selection)
     return read_table(path, separator=entry.get("separator"), **selection)
+
+
+def _absent(name: str, entry: Entry) -> list[str]:
+    return [f"`tabular: {name}: {key}`" for key in ("label", "normal") if entry.get(key) is None]
+
+
+def _origin(name: str, entry: Entry, data_dir: str | Path) -> tuple[bool, str]:
+    """Whether the file or package of a data set can be had, and from where, or what to do about it."""
+    source, key, local = entry.get("source"), f"tabular: {name}:", local_path(name, data_dir)
+    if source not in SOURCES:
+        raise ConfigurationError(f"{key} source must be one of {', '.join(SOURCES)}, not {source!r}")
+    if source == "package":
+        if not entry.get("module"):
+            return False, f"no module is named: set `{key} module` to one like sklearn.datasets.load_wine"
+        package = entry["module"].partition(".")[0]
+        if importlib.util.find_spec(package) is None:
+            return False, f"the package {package} is not installed: install it"
+        return True, f"ships with {package}"
+    if source == "csv":
+        if not entry.get("path"):
+            return False, f"no file is named: set `{key} path` to your CSV file"
+        path = Path(entry["path"]).expanduser()
+        return (True, f"file {path}") if path.is_file() else (False, f"there is no file {path}: correct `{key} path`")
+    if local.is_file():
+        return True, f"file {local}"
+    if entry.get("url"):
+        parts = urlparse(entry["url"])
+        if parts.scheme not in ("http", "https", "file"):
+            return False, f"the address {entry['url']} is neither http(s) nor file: correct `{key} url`"
+        if parts.scheme == "file" and not Path(url2pathname(parts.path)).is_file():
+            return False, f"there is no file at {entry['url']}: correct `{key} url`, or put the CSV at {local}"
+        return True, f"from {entry['url']}"
+    if source == "url":
+        return False, f"no address is given: set `{key} url`, or put the CSV at {local}"
+    if not entry.get("slug"):
+        return False, f"its Kaggle name is not known: set `{key} slug` to owner/name, or put the CSV at {local}"
+    if not has_kaggle_credentials():
+        return False, (
+            "no Kaggle credentials: set KAGGLE_API_TOKEN (or KAGGLE_USERNAME and KAGGLE_KEY), or save kaggle.json in "
+            f"~/.kaggle, or download {entry['slug']} by hand and put the CSV at {local}"
+        )
+    return True, f"from Kaggle, {entry['slug']}"
 
 
 def _download(name: str, entry: Entry, path: Path) -> None:
