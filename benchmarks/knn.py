@@ -72,7 +72,8 @@ def growth(rng: np.random.Generator) -> None:
         case = {**problems(rng, batch, n), "theta": -np.inf}
         seconds.append(best_of(lambda case=case: knn_test_batch(**case), 5) / batch)
     exponent = np.polyfit(np.log(sizes), np.log(seconds), 1)[0]
-    print(f"growth with n, d = {D}, batched: seconds ~ n^{exponent:.2f} (n log n would be n^1.12 over this range)")
+    limit = np.polyfit(np.log(sizes), np.log(sizes * np.log(sizes)), 1)[0]
+    print(f"growth with n, d = {D}, batched: seconds ~ n^{exponent:.2f}; n log n is n^{limit:.2f} over this range")
     for n, s in zip(sizes, seconds, strict=True):
         print(f"  n = {n:7d}  {s * 1e6:10.0f} us   {s / (n * np.log(n)) * 1e9:6.1f} ns per n log n")
 
