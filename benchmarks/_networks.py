@@ -75,3 +75,34 @@ class Localizer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.avg_pool2d(self.reconstruct(x) - x, 3, 1, 1).abs()
+
+
+def trained_unet(size: int, steps: int, seed: int = 0) -> UNet:
+    """Train the U-Net on noise prediction for images N(0, I): Adam 3e-4, batch 32, `steps` steps."""
+    torch.manual_seed(seed)
+    unet, abar = UNet().train(), torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0)
+    images, optimizer = torch.randn(1000, 1, size, size), torch.optim.Adam(unet.parameters(), 3e-4)
+    for _ in range(steps):
+        t, noise = torch.randint(1000, (32,)), torch.randn(32, 1, size, size)
+        a = abar[t][:, None, None, None]
+        x = a.sqrt() * images[torch.randint(1000, (32,))] + (1 - a).sqrt() * noise
+        loss = F.mse_loss(unet(x.contiguous(memory_format=torch.channels_last), t.float()), noise)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return unet.eval()
+
+
+def localization(unet: UNet, size: int, seed: int = 0) -> tuple[Localizer, Tensor, Tensor, Tensor]:
+    """A detector and an image with a detection: (score map, x at z = 0, direction, observed mask)."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        detector = Localizer(unet, size, generator).eval()
+        x, reference = torch.randn(2, 1, size, size, generator=generator)
+        with torch.no_grad():
+            mask = detector(x[None])[0] > 0.8
+        if mask.any():
+            count = mask.sum()
+            direction = mask.float() / (2 * count).sqrt()
+            statistic = (x[mask].mean() - reference[mask].mean()) * (count / 2).sqrt()
+            return detector, x - statistic * direction, direction, mask

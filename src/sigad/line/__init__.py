@@ -9,7 +9,7 @@ from sigad.line import rules_affine, rules_piecewise  # noqa: F401  (they regist
 from sigad.line.activations import PiecewiseLinear, piecewise
 from sigad.line.function import LineFunction
 from sigad.line.levels import above, agreement, roots
-from sigad.line.restrict import Restriction, concatenate, restrict
+from sigad.line.restriction import Restriction, concatenate, restrict
 
 __all__ = [
     "LineFunction",

@@ -60,11 +60,22 @@ def over_batch(func, f: LineFunction, args: tuple, kwargs: dict, spatial: int):
     folded = f.ndim == spatial + 2
     args = [constant(a, f) for a in args]
     kwargs = {k: constant(v, f) for k, v in kwargs.items()}
-    result = func(f.values.flatten(0, 1) if folded else f.values, *args, **kwargs)
+    values = f.values.flatten(0, 1) if folded else f.values
+    result = func(_channels_last(values) if spatial == 2 else values, *args, **kwargs)
     if not folded:
         return result
     n = f.values.shape[:2]
     return result.unflatten(0, n) if isinstance(result, Tensor) else tuple(r.unflatten(0, n) for r in result)
+
+
+def _channels_last(values: Tensor) -> Tensor:
+    """Images in the layout in which single-precision convolution and upsampling run 2 and 4 times as fast on a CPU."""
+    if values.dtype != torch.float32 or values.device.type != "cpu":
+        return values
+    n, c, h, w = values.shape
+    if c == 1:  # both layouts at once, and torch would go on with the other one: say so by the strides
+        return values.contiguous().as_strided(values.shape, (h * w, 1, w, 1))
+    return values.contiguous(memory_format=torch.channels_last)
 
 
 @rule(*named(VIEWS), torch.Tensor.T.__get__, torch.Tensor.mT.__get__, torch.Tensor.__getitem__)
