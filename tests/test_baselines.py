@@ -37,9 +37,7 @@ def run(method, repetitions=range(60), theta=0.3, **changes):
 
 def same(a, b):
     """All columns but the time agree to the last bit."""
-    return all(
-        np.array_equal(a[name], b[name], equal_nan=a[name].dtype.kind == "f") for name in a if name != "seconds"
-    )
+    return all(np.array_equal(a[name], b[name], equal_nan=a[name].dtype.kind == "f") for name in a if name != "seconds")
 
 
 @pytest.mark.parametrize("method", KNN_METHODS)

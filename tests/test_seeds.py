@@ -13,7 +13,12 @@ def test_streams_repeat_and_do_not_depend_on_the_chunk():
 
 def test_every_coordinate_changes_every_stream():
     base = Streams(7, "e", "n=1", 0)
-    others = [Streams(8, "e", "n=1", 0), Streams(7, "f", "n=1", 0), Streams(7, "e", "n=2", 0), Streams(7, "e", "n=1", 1)]
+    others = [
+        Streams(8, "e", "n=1", 0),
+        Streams(7, "f", "n=1", 0),
+        Streams(7, "e", "n=2", 0),
+        Streams(7, "e", "n=1", 1),
+    ]
     draws = [getattr(s, kind)().random() for s in [base, *others] for kind in ("data", "selection", "method")]
     assert len(set(draws)) == len(draws)
 

@@ -30,7 +30,7 @@ NAMES = {
     "d": "dimension $d$",
     "k": "number of neighbours $k$",
     "signal": "signal $\\Delta$",
-    "distance": "1-Wasserstein distance of the noise from N(0, 1)",
+    "distance": "1-Wasserstein distance from N(0, 1)",
     "dataset": "data set",
     "type1": "Type I error rate",
     "power": "power",
@@ -92,6 +92,8 @@ def plot_rates(
     n_x = frame[x].nunique()
     with sns.axes_style("ticks"), plt.rc_context(STYLE):
         width = max(3.4, 0.75 * n_x + 1.2) if named else 3.4
+        # One panel has to share its width with the legend.
+        width += 1.6 if len(panels) == 1 and not named else 0
         figure, axes = plt.subplots(
             1, len(panels), figsize=(width * len(panels), 2.9), sharey=True, squeeze=False, layout="constrained"
         )

@@ -11,6 +11,7 @@ from sigad.region import Region
 
 TESTED = "tested"
 NOT_SELECTED = "not_selected"
+FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,10 @@ class TestResult:
 class BatchResult:
     """The results of B tests, as arrays; ``results[b]`` and iteration give each one as a :class:`TestResult`.
 
-    ``status`` (B,) of str, ``statistic``, ``p_value``, ``p_low``, ``p_high`` (B,), ``region`` (B, m, 2) padded with
-    [inf, inf], ``selection`` a sequence of B selections, ``n_pieces`` (B,) of int, ``seconds`` (B,).
+    ``status`` (B,) of str: also ``"failed"`` where one problem of a batch has no p-value, because its selection holds
+    at the observed point only or numbers left their guaranteed accuracy (alone, it raises NumericalError).
+    ``statistic``, ``p_value``, ``p_low``, ``p_high`` (B,), ``region`` (B, m, 2) padded with [inf, inf], ``selection``
+    a sequence of B selections, ``n_pieces`` (B,) of int, ``seconds`` (B,).
     """
 
     status: NDArray[np.str_]

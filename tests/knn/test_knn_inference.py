@@ -304,3 +304,16 @@ def test_pvalues_are_uniform_under_the_null(k, condition_on_k, metric, quantile,
         )
         p = np.concatenate([p, result.p_value[result.status == "tested"]])
     assert stats.kstest(p[:TRIALS], "uniform").pvalue > 1e-4
+
+
+def test_one_problem_without_a_p_value_does_not_take_the_batch_with_it():
+    rng = np.random.default_rng(0)
+    x, train = rng.normal(size=(9, 3)), rng.normal(size=(9, 20, 3))
+    train[4, 5] = train[4, 6] = train[4, 7]
+    x[4] = train[4, 5] + [0.1, 0, 0]
+    results = knn_test_batch(x, train, k=2, theta=-np.inf)
+    assert [result.status for result in results] == ["tested"] * 4 + ["failed"] + ["tested"] * 4
+    assert np.isnan(results[4].p_value) and results[4].region.shape == (0, 2)
+    others = np.arange(9) != 4
+    alone = knn_test_batch(x[others], train[others], k=2, theta=-np.inf)
+    np.testing.assert_array_equal(results.p_value[others], alone.p_value)

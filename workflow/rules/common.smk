@@ -40,6 +40,10 @@ def grid_points(grid):
 
 
 DATA = config["data"]
+validate(
+    {"tabular": config["tabular"]},
+    str(Path(workflow.basedir, "config/schemas/datasets.schema.yaml")),
+)
 try:
     DATASETS, LEFT_OUT = enabled_datasets(config["tabular"], DATA)
     EXPERIMENTS = {

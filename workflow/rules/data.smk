@@ -16,7 +16,11 @@ def table_file(wildcards):
     entry = config["tabular"][wildcards.dataset]
     if entry["source"] == "package":
         return []
-    return entry["path"] if entry["source"] == "csv" else str(local_path(wildcards.dataset, DATA))
+    return (
+        str(Path(entry["path"]).expanduser())
+        if entry["source"] == "csv"
+        else str(local_path(wildcards.dataset, DATA))
+    )
 
 
 rule download_table:

@@ -107,6 +107,7 @@ rule plot_models:
     params:
         seed=config["seed"],
         n=config["kinds"]["knn_synthetic"]["n"],
+        clusters=config["kinds"]["knn_synthetic"]["clusters"],
         code=stage_code("plot_models"),
     message:
         "Drawing the two synthetic models in two dimensions"

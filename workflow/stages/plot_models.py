@@ -8,10 +8,10 @@ from sigad.plotting import plot_models, save_figure
 from sigad.seeds import Streams
 
 with stage_log(snakemake.log[0]):
-    parts = []
+    n, clusters, parts = snakemake.params.n, snakemake.params.clusters, []
     for model in MODELS:
         stream = Streams(snakemake.params.seed, "fig06_models", model, 0).data()
-        trial = draw_knn_instances([stream], model=model, n=snakemake.params.n, d=2)
+        trial = draw_knn_instances([stream], model=model, n=n, d=2, clusters=clusters)
         for role, points in {"training": trial.x_train[0], "test": trial.x_test}.items():
             parts.append(pd.DataFrame({"model": model, "role": role, "x1": points[:, 0], "x2": points[:, 1]}))
     frame = pd.concat(parts, ignore_index=True)

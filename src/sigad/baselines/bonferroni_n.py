@@ -1,7 +1,7 @@
 """Bonferroni over the n possible neighbours: the naive p-value times n, capped at 1.
 
-The hypothesis depends on which instance is the k-th neighbour and on nothing else, so that n is a valid factor, far below
-the paper's C(n, k): the stronger competitor of the two.
+The hypothesis depends on which instance is the k-th neighbour and on nothing else, so that n is a valid factor, far
+below the paper's C(n, k): the stronger competitor of the two.
 """
 
 import numpy as np

@@ -8,14 +8,18 @@ N(0, 1).
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
-from scipy.stats.distributions import rv_frozen
+from scipy import special
 
 from sigad.errors import ConfigurationError, InvalidInputError
+
+# scipy.stats and scipy.optimize take half a second to import, and most trials have normal noise: they are imported
+# where they are needed.
+if TYPE_CHECKING:
+    from scipy.stats.distributions import rv_frozen
 
 NoiseFamily = Literal["normal", "skewnorm", "exponnorm", "gennorm_steep", "gennorm_flat", "t"]
 FAMILIES: tuple[str, ...] = get_args(NoiseFamily)
@@ -24,7 +28,7 @@ FAMILIES: tuple[str, ...] = get_args(NoiseFamily)
 class _Family(NamedTuple):
     """One family. ``strength`` > 0 says how far it is from the normal one; the distance increases with it."""
 
-    scipy: stats.rv_continuous
+    scipy: str  # its name in scipy.stats
     shape: Callable[[float], float]  # strength -> shape parameter as scipy.stats names it
     strengths: tuple[float, float]  # where the shape is looked for
 
@@ -32,15 +36,15 @@ class _Family(NamedTuple):
 # Larger strengths hardly change the distance (skewnorm, exponnorm, gennorm_flat: the half-normal, exponential and
 # uniform distributions), or have tails so heavy that even the sample variance does not settle (gennorm_steep, t).
 _FAMILY = {
-    "skewnorm": _Family(stats.skewnorm, lambda s: s, (1e-2, 1e2)),
-    "exponnorm": _Family(stats.exponnorm, lambda s: s, (1e-2, 3e1)),
-    "gennorm_steep": _Family(stats.gennorm, lambda s: 2 - s, (1e-6, 1.5)),
-    "gennorm_flat": _Family(stats.gennorm, lambda s: 2 + s, (1e-6, 2e1)),
-    "t": _Family(stats.t, lambda s: 2 + 1 / s, (1e-6, 1e1)),
+    "skewnorm": _Family("skewnorm", lambda s: s, (1e-2, 1e2)),
+    "exponnorm": _Family("exponnorm", lambda s: s, (1e-2, 3e1)),
+    "gennorm_steep": _Family("gennorm", lambda s: 2 - s, (1e-6, 1.5)),
+    "gennorm_flat": _Family("gennorm", lambda s: 2 + s, (1e-6, 2e1)),
+    "t": _Family("t", lambda s: 2 + 1 / s, (1e-6, 1e1)),
 }
 
 
-def standardised(family: NoiseFamily, shape: float) -> rv_frozen:
+def standardised(family: NoiseFamily, shape: float) -> "rv_frozen":
     """The distribution of a family with mean 0 and variance 1, as a frozen distribution of scipy.stats.
 
     Parameters
@@ -49,15 +53,17 @@ def standardised(family: NoiseFamily, shape: float) -> rv_frozen:
     shape : its shape parameter as scipy.stats names it: a of ``skewnorm``, K of ``exponnorm``, beta of ``gennorm``
         (below 2 steep, above 2 flat), df > 2 of ``t``; ignored for ``"normal"``.
     """
+    from scipy import stats
+
     if family == "normal":
         return stats.norm()
-    raw = _known(family).scipy
+    raw = getattr(stats, _known(family).scipy)
     mean, variance = raw.stats(shape, moments="mv")
     scale = 1 / math.sqrt(variance)
     return raw(shape, loc=-float(mean) * scale, scale=scale)
 
 
-def wasserstein_to_normal(dist: rv_frozen) -> float:
+def wasserstein_to_normal(dist: "rv_frozen") -> float:
     """1-Wasserstein distance between a continuous distribution and N(0, 1): the integral of |F(x) - Phi(x)| dx.
 
     Parameters
@@ -68,6 +74,8 @@ def wasserstein_to_normal(dist: rv_frozen) -> float:
     -------
     float, with an absolute error below 1e-7 for a smooth distribution function.
     """
+    from scipy import optimize
+
     cdf, sf = _distribution_functions(dist)
 
     def difference(x: NDArray) -> NDArray[np.float64]:
@@ -86,7 +94,7 @@ def wasserstein_to_normal(dist: rv_frozen) -> float:
     return float(((np.abs(difference(edges[:-1] + half * (nodes + 1))) * half) @ weights).sum())
 
 
-def _distribution_functions(dist: rv_frozen) -> tuple[Callable, Callable]:
+def _distribution_functions(dist: "rv_frozen") -> tuple[Callable, Callable]:
     """Distribution function and its complement."""
     if dist.dist.name != "skewnorm":
         return dist.cdf, dist.sf
@@ -143,6 +151,8 @@ def shape_for_distance(family: NoiseFamily, distance: float) -> float:
     InvalidInputError
         for a distance that is not positive.
     """
+    from scipy import optimize
+
     check_distance(family, distance)
     known = _known(family)
 

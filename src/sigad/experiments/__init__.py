@@ -23,10 +23,9 @@ import numpy as np
 from sigad import baselines
 from sigad.errors import ConfigurationError, NumericalError
 from sigad.experiments.knn import KnnProblems, draw_synthetic, draw_tabular
-from sigad.result import NOT_SELECTED, TESTED
+from sigad.result import FAILED, NOT_SELECTED, TESTED
 from sigad.seeds import Streams
 
-FAILED = "failed"
 KINDS = {"knn_synthetic": draw_synthetic, "knn_tabular": draw_tabular}
 Rows = dict[str, np.ndarray]
 

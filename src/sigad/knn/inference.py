@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sigad.errors import InvalidInputError, UnsupportedOperationError
+from sigad.errors import InvalidInputError, NumericalError, UnsupportedOperationError
 from sigad.knn.detection import Detections, Metric, detect
 from sigad.knn.regions import selection_region
-from sigad.result import NOT_SELECTED, TESTED, BatchResult, TestResult
+from sigad.result import FAILED, NOT_SELECTED, TESTED, BatchResult, TestResult
 from sigad.truncated import truncated_pvalue
 
 # Numbers per block of a batch, so that the working arrays stay in a core's cache.
@@ -114,20 +114,16 @@ def knn_test_batch(
             metric=metric,
             features=features,
         )
-        parts.append((found, *test_detections(found, per_problem(covariance, 3), condition_on_k=condition_on_k)))
+        tested = _test_each_that_can_be(found, per_problem(covariance, 3), condition_on_k=condition_on_k)
+        parts.append((found, *tested))
     if not parts:
         raise InvalidInputError("there is no test instance")
     t = np.concatenate([part[1] for part in parts])
     p = np.concatenate([part[2] for part in parts])
-    widest = max(part[3].shape[1] for part in parts)
-    region = np.full((len(t), widest, 2), np.inf)
-    row = 0
-    for part in parts:
-        region[row : row + len(part[3]), : part[3].shape[1]] = part[3]
-        row += len(part[3])
+    region = _stack_regions([part[3] for part in parts])
     selected = np.concatenate([part[0].selected for part in parts])
     return BatchResult(
-        status=np.where(selected, TESTED, NOT_SELECTED),
+        status=np.where(selected, np.where(np.isnan(p), FAILED, TESTED), NOT_SELECTED),
         statistic=t,
         p_value=p,
         p_low=p,
@@ -137,6 +133,46 @@ def knn_test_batch(
         n_pieces=selected.astype(np.int64),
         seconds=np.full(len(t), (time.perf_counter() - start) / len(t)),
     )
+
+
+def _test_each_that_can_be(
+    detections: Detections, covariance: NDArray, *, condition_on_k: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """:func:`test_detections`, with NaN for the p-values of those problems of a batch that raise NumericalError."""
+    try:
+        return test_detections(detections, covariance, condition_on_k=condition_on_k)
+    except NumericalError:
+        if len(detections) == 1:
+            return (
+                statistic(detections.difference, covariance),
+                np.full(1, np.nan),
+                np.full((1, 1, 2), np.inf),
+            )
+        # Rare: halving the batch isolates the few that fail.
+        middle = len(detections) // 2
+        halves = [
+            _test_each_that_can_be(
+                detections[half],
+                covariance[half] if covariance.ndim == 3 else covariance,
+                condition_on_k=condition_on_k,
+            )
+            for half in (slice(None, middle), slice(middle, None))
+        ]
+        return (
+            np.concatenate([t for t, _, _ in halves]),
+            np.concatenate([p for _, p, _ in halves]),
+            _stack_regions([region for _, _, region in halves]),
+        )
+
+
+def _stack_regions(regions: list[NDArray]) -> NDArray[np.float64]:
+    """Batches of regions (b_i, m_i, 2) one after the other, padded to the widest: (sum b_i, max m_i, 2)."""
+    result = np.full((sum(map(len, regions)), max(region.shape[1] for region in regions), 2), np.inf)
+    row = 0
+    for region in regions:
+        result[row : row + len(region), : region.shape[1]] = region
+        row += len(region)
+    return result
 
 
 def test_detections(
@@ -209,7 +245,7 @@ def knn_test(
         )
     if np.ndim(theta) != 0:
         raise InvalidInputError("theta must be a number; knn_test_batch takes one per instance")
-    return knn_test_batch(
+    result = knn_test_batch(
         x_test[None],
         x_train,
         k=k,
@@ -219,6 +255,12 @@ def knn_test(
         condition_on_k=condition_on_k,
         features=features,
     )[0]
+    if result.status == FAILED:
+        raise NumericalError(
+            "the truncation region is empty: the selection holds at the observed point only, because distances agree "
+            "to nine digits; remove copies of the same instance from the training instances"
+        )
+    return result
 
 
 knn_test.__test__ = knn_test_batch.__test__ = False
