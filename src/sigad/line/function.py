@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from sigad.errors import InvalidInputError, UnsupportedOperationError
 from sigad.line import grid
@@ -247,22 +246,66 @@ def pointwise(func: Callable, args: tuple, kwargs: dict):
     once the grid holds their kinks). `torch.vmap` runs the points as one batch and keeps axes right: the function sees
     tensors of a single point, so dimensions, broadcasting and -1 in shapes cannot touch the axis of points.
     """
-    leaves, spec = tree_flatten((args, kwargs))
-    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, LineFunction)]
-    functions = align([leaves[i] for i in places])
-    lead = functions[0]
-    leaves = [constant(leaf, lead) for leaf in leaves]
+    functions = []
+    _collect(args, functions)
+    _collect(kwargs.values(), functions)
+    lead, *_ = functions = align(functions)
+    if func in ELEMENTWISE and not kwargs and all(_reaches(a, lead) for a in args):
+        source = iter(functions)
+        direct = [next(source).values if isinstance(a, LineFunction) else constant(a, lead) for a in args]
+        result = func(*direct)
+    else:
 
-    def at_one_point(*tensors):
-        for place, tensor in zip(places, tensors, strict=True):
-            leaves[place] = tensor
-        new_args, new_kwargs = tree_unflatten(leaves, spec)
-        return func(*new_args, **new_kwargs)
+        def at_one_point(*tensors):
+            source = iter(tensors)
+            filled = _fill(args, source, lead)
+            return func(*filled, **{k: _fill(v, source, lead) for k, v in kwargs.items()})
 
-    result = torch.vmap(at_one_point)(*[f.values for f in functions])
-    if any(part.dtype not in (torch.float32, torch.float64) for part in tree_flatten(result)[0]):
+        result = torch.vmap(at_one_point)(*[f.values for f in functions])
+    return _wrap(func, result, lead)
+
+
+ELEMENTWISE = {
+    getattr(space, name)
+    for names in ("add", "sub", "mul", "div", "true_divide")
+    for name in (names, f"__{names}__", f"__r{names}__", "__truediv__")
+    for space in (torch, torch.Tensor)
+    if hasattr(space, name)
+} - {torch.Tensor.__rdiv__}
+"""Operations for which an operand of no more axes than the function broadcasts below the axis of points, so that they
+need no vmap. They are frequent, and small ones should cost little."""
+
+
+def _reaches(operand, lead: LineFunction) -> bool:
+    if isinstance(operand, LineFunction):
+        return operand.ndim == lead.ndim
+    return isinstance(operand, (int, float)) or (isinstance(operand, Tensor) and operand.ndim <= lead.ndim)
+
+
+def _collect(values, found: list[LineFunction]) -> None:
+    """The line functions among arguments, in lists too, in order."""
+    for value in values:
+        if isinstance(value, LineFunction):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            _collect(value, found)
+
+
+def _fill(value, source, lead: LineFunction):
+    """The argument with its line functions replaced by the next tensors from `source`."""
+    if isinstance(value, LineFunction):
+        return next(source)
+    if type(value) in (list, tuple):
+        return type(value)(_fill(v, source, lead) for v in value)
+    return constant(value, lead)
+
+
+def _wrap(func: Callable, result, lead: LineFunction):
+    if isinstance(result, (list, tuple)):
+        return type(result)(_wrap(func, part, lead) for part in result)
+    if result.dtype not in (torch.float32, torch.float64):
         raise unsupported(func, "its result is not of dtype float32 or float64")
-    return tree_map(lead.derive, result)
+    return lead.derive(result)
 
 
 def constant(value, lead: LineFunction):

@@ -74,6 +74,8 @@ def changes(flags: Tensor) -> tuple[Tensor, Tensor]:
         return segment, column
     packed = flags.view(torch.int64)  # eight flags at a time: changes are rare
     segment, word = torch.nonzero(packed[1:] ^ packed[:-1], as_tuple=True)
+    if not len(segment):
+        return segment, word
     byte = torch.arange(8, device=flags.device)
     column = 8 * word[:, None] + byte
     hit, byte = torch.nonzero(flags[segment[:, None], column] ^ flags[segment[:, None] + 1, column], as_tuple=True)

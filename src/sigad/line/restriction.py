@@ -124,12 +124,19 @@ class Restriction:
 
 
 def _converted(module: Callable, dtype: torch.dtype, device: torch.device) -> Callable:
+    """The module in the dtype, on the device and with the layout of weights that is fastest; itself if it is so."""
     if not isinstance(module, torch.nn.Module):
         return module
-    state = [*module.parameters(), *module.buffers()]
-    if all(s.device == device and (s.dtype == dtype or not s.is_floating_point()) for s in state):
+    layout = torch.channels_last if (dtype, device.type) == (torch.float32, "cpu") else torch.contiguous_format
+    weights = [p for p in module.parameters() if p.ndim == 4]
+    state = itertools.chain(module.parameters(), module.buffers())
+    right_type = all(s.device == device and (s.dtype == dtype or not s.is_floating_point()) for s in state)
+    if right_type and all(w.is_contiguous(memory_format=layout) for w in weights):
         return module
-    return copy.deepcopy(module).to(device=device, dtype=dtype)
+    module = copy.deepcopy(module).to(device=device, dtype=dtype)
+    for weight in (p for p in module.parameters() if p.ndim == 4):
+        weight.data = weight.data.contiguous(memory_format=layout)
+    return module
 
 
 def _placed(value, dtype: torch.dtype, device: torch.device):

@@ -72,7 +72,7 @@ def _channels_last(values: Tensor) -> Tensor:
     """Images in the layout in which single-precision convolution and upsampling run 2 and 4 times as fast on a CPU."""
     if values.dtype != torch.float32 or values.device.type != "cpu":
         return values
-    n, c, h, w = values.shape
+    _, c, h, w = values.shape
     if c == 1:  # both layouts at once, and torch would go on with the other one: say so by the strides
         return values.contiguous().as_strided(values.shape, (h * w, 1, w, 1))
     return values.contiguous(memory_format=torch.channels_last)
