@@ -46,7 +46,7 @@ def test_a_tested_trial_without_p_value_is_an_error():
 
 @pytest.mark.parametrize("quantile", [0.5, 0.9, 0.95, 0.99])
 def test_anderson_darling_p_value_agrees_with_simulation(quantile):
-    # 20,000 simulated samples of size 200: the standard error of the estimated level is at most 0.0036, 4.5 of them 0.016.
+    # 20,000 simulated samples of size 200: the standard error of the level is at most 0.0036, 4.5 of them are 0.016.
     rng = np.random.default_rng(0)
     u = np.sort(rng.random((20_000, 200)), axis=1)
     weights = 2 * np.arange(1, 201) - 1

@@ -1,0 +1,60 @@
+"""docs/adding-a-baseline.md, followed to the letter."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from tests.workflow.conftest import PARTS, ROOT
+
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("documentation")]
+
+CREATE = re.compile(r"create `([^`]+)`[^\n]*(?:\n[^\n`]+)*:\n\n```\w+\n(.*?)```", re.DOTALL | re.IGNORECASE)
+ADD = re.compile(r"add this line to `([^`]+)`, after the line `([^`]+)`.*?```\w+\n(.*?)```", re.DOTALL | re.IGNORECASE)
+COMMAND = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+
+
+def test_the_page_on_adding_a_baseline_works_as_written(tmp_path):
+    page = (ROOT / "docs" / "adding-a-baseline.md").read_text(encoding="utf-8")
+    for part in [*PARTS, "tests", "pyproject.toml"]:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, tmp_path / part)
+
+    created, added, commands = CREATE.findall(page), ADD.findall(page), COMMAND.findall(page)
+    assert [path for path, _ in created] == [
+        "src/sigad/baselines/sidak.py",
+        "workflow/rules/trials/sidak.smk",
+        "config/sidak.yaml",
+    ]
+    assert [path for path, _, _ in added] == ["Snakefile", "profiles/slurm/config.yaml"]
+    assert len(commands) == 2
+    for path, text in created:
+        (tmp_path / path).write_text(text, encoding="utf-8")
+    for path, anchor, line in added:
+        text = (tmp_path / path).read_text(encoding="utf-8")
+        assert text.count(f"{anchor}\n") == 1
+        (tmp_path / path).write_text(text.replace(f"{anchor}\n", f"{anchor}\n{line}"), encoding="utf-8")
+
+    for command in commands:
+        words = command.split()
+        # The copy is tested, not the package that is installed.
+        done = subprocess.run(
+            [sys.executable, "-m", *words, *(["-p", "no:cacheprovider"] if words[0] == "pytest" else [])],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(tmp_path / "src"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "passed" in done.stdout
+    numbers = pd.read_csv(tmp_path / "results" / "sidak" / "figures" / "sidak_over_signal.csv")
+    sidak, bonferroni = (
+        numbers[numbers["method"] == name].set_index("signal")["rate"] for name in ("sidak", "bonferroni_n")
+    )
+    assert len(sidak) == 3 and (sidak >= bonferroni).all()
