@@ -47,7 +47,7 @@ def piecewise_linear(x: Tensor, knots: Tensor, values: Tensor, slopes: Tensor) -
     if has_torch_function_unary(x):
         return handle_torch_function(piecewise_linear, (x,), x, knots, values, slopes)
     # Pieces are chosen, not summed: the same x gives the same result whatever its neighbours, without cancellation.
-    piece = torch.bucketize(x, knots)
+    piece = torch.bucketize(x.contiguous(), knots)
     anchor = (piece - 1).clamp_min(0)
     return values[anchor] + slopes[piece] * (x - knots[anchor])
 

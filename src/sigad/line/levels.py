@@ -45,7 +45,13 @@ def above(f: LineFunction, level: float | Tensor = 0.0) -> tuple[np.ndarray, np.
     # Sides alternate along an output, so its sorted ends pair up into intervals.
     intervals, output = t.cpu().numpy()[order].reshape(-1, 2), output.cpu().numpy()[order][::2]
     wide = intervals[:, 0] < intervals[:, 1]
-    return output[wide], intervals[wide]
+    output, intervals = output[wide], intervals[wide]
+    # Where f only touches the level from above, two intervals share an end: a point carries no weight, they are one.
+    apart = (output[1:] != output[:-1]) | (intervals[1:, 0] != intervals[:-1, 1])
+    first, last = np.append(True, apart), np.append(apart, True)
+    return output[first[: len(output)]], np.stack(
+        [intervals[first[: len(output)], 0], intervals[last[: len(output)], 1]], 1
+    )
 
 
 def agreement(f: LineFunction, level: float | Tensor, observed: Tensor) -> np.ndarray:

@@ -10,7 +10,7 @@ WORKSPACE = 4
 
 
 class WindowTooLong(Exception):
-    """The window holds more breakpoints than the memory budget allows. Caught by restrict, which halves the window."""
+    """So many points of the window would need so many bytes, more than the budget: a shorter one has to do."""
 
 
 class Meter:
@@ -25,8 +25,8 @@ class Meter:
 
     def reserve(self, points: int, row_bytes: int) -> None:
         needed = self.live() + WORKSPACE * points * row_bytes
-        if needed > self.budget and points > 2:
-            raise WindowTooLong
+        if needed > self.budget:
+            raise WindowTooLong(points, needed)
         self.peak = max(self.peak, needed)
 
 

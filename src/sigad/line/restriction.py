@@ -13,11 +13,11 @@ from sigad.errors import InvalidInputError, NumericalError
 from sigad.line.function import LineFunction
 from sigad.line.memory import WindowTooLong, metered
 
-CACHE_BYTES = 16 * 2**20
+CACHE_BYTES = 32 * 2**20
 """Size aimed at for the largest tensor on a CPU: small enough for the last-level cache, and for the allocator to use it
 again rather than to ask the system for fresh pages (it does above 32 MiB), which costs more than the arithmetic."""
 
-MIN_POINTS = 16
+MIN_POINTS = 40
 """Below this the fixed cost of the first layers, which see few points, and of the Python code rules."""
 
 
@@ -79,7 +79,7 @@ class Restriction:
 
         Raises:
             UnsupportedOperationError: by the first operation that is not piecewise linear.
-            NumericalError: if not even a window between neighbouring floats fits into the memory budget.
+            NumericalError: if the memory budget is too small for a handful of points.
         """
         if not -math.inf < low < high < math.inf:
             raise InvalidInputError(f"the window [{low}, {high}] is empty or not finite")
@@ -87,11 +87,12 @@ class Restriction:
         while low < high:
             stop = low + length
             stop = high if stop + length / 4 > high else stop  # no sliver at the end
-            if not low < stop:
-                raise NumericalError("not even a single linear piece fits into the memory budget; raise memory_budget")
             try:
                 result, pieces = self._run(low, stop)
-            except WindowTooLong:
+            except WindowTooLong as error:
+                points, needed = error.args
+                if points <= 4:
+                    raise NumericalError(f"{points} points need {needed} bytes; raise memory_budget") from None
                 length = (stop - low) / 2
                 continue
             yield result

@@ -1,0 +1,101 @@
+"""Windows, chunks, the memory budget, and the precision of single-precision searches."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sigad.errors import InvalidInputError, NumericalError
+from sigad.line import LineFunction, Restriction, above, concatenate, restrict
+from sigad.line.memory import metered
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
+        nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(8, 1, 1),
+    ).double()  # fmt: skip
+
+
+def problem():
+    torch.manual_seed(1)
+    return network(), torch.randn(1, 8, 8).double(), torch.randn(1, 8, 8).double()
+
+
+def test_chunks_are_adjacent_and_equal_the_whole():
+    net, x, direction = problem()
+    whole = restrict(net, x, direction, (-2.0, 2.0), dtype=torch.float64)
+    line = Restriction(net, x, direction, dtype=torch.float64, memory_budget=500_000)
+    parts = list(line.chunks(-2.0, 2.0))
+    assert len(parts) > 5 and parts[0].window[0] == -2.0 and parts[-1].window[1] == 2.0
+    assert all(a.window[1] == b.window[0] for a, b in itertools.pairwise(parts))
+    t = torch.linspace(-2, 2, 501, dtype=torch.float64)
+    torch.testing.assert_close(concatenate(parts)(t), whole(t), rtol=1e-10, atol=1e-12)
+    with pytest.raises(InvalidInputError, match="consecutive"):
+        concatenate([parts[0], parts[2]])
+
+
+@pytest.mark.parametrize("budget", [300_000, 1_000_000, 4_000_000])
+def test_memory_stays_within_the_budget(budget):
+    net, x, direction = problem()
+    line, peaks = Restriction(net, x, direction, memory_budget=budget), []
+    run = line._run
+
+    def watched(low, high):
+        with metered(budget) as outer:  # the inner meter is the one in force; this one only shows that blocks nest
+            result = run(low, high)
+        assert outer.peak == 0
+        return result
+
+    line._run = watched
+    for f in line.chunks(-2.0, 2.0):
+        peaks.append(f.values.untyped_storage().nbytes())
+    assert max(peaks) < budget
+
+
+def test_no_room_for_a_single_piece():
+    net, x, direction = problem()
+    with pytest.raises(NumericalError, match="memory_budget"):
+        list(Restriction(net, x, direction, memory_budget=10_000).chunks(-1.0, 1.0))
+
+
+def test_outputs_of_any_structure_and_constants():
+    def two(x):
+        return {"a": F.relu(x).flatten(1), "b": (x.mean((1, 2, 3)), torch.ones(1, 3))}
+
+    x, direction = torch.randn(1, 3, 3).double(), torch.randn(1, 3, 3).double()
+    result = restrict(two, x, direction, (-1.0, 1.0), dtype=torch.float64)
+    assert result["a"].shape == (9,) and result["b"][0].shape == () and result["b"][1].shape == (3,)
+    assert isinstance(result["b"][1], LineFunction) and (result["b"][1](0.3) == 1).all()
+
+
+def test_single_precision_then_float64_polish_finds_the_same_end_points():
+    """Level sets found in float32, each end point looked for again in float64 in a neighbourhood of 1e-4."""
+    net, x, direction = problem()
+    exact_output, exact = above(restrict(net, x, direction, (-1.0, 1.0), dtype=torch.float64), 0.2)
+    line = Restriction(net, x, direction, dtype=torch.float32)
+    output, rough = above(line(-1.0, 1.0), 0.2)
+    np.testing.assert_array_equal(output, exact_output)
+    assert 0 < np.abs(rough - exact).max() < 1e-4
+    fine = Restriction(net, x, direction, dtype=torch.float64)
+    for i, ends, truth in list(zip(output, rough, exact, strict=True))[:10]:
+        for side in (0, 1):
+            if abs(ends[side]) < 1.0:
+                which, found = above(fine(ends[side] - 1e-4, ends[side] + 1e-4), 0.2)
+                assert found[which == i].ravel()[side] == pytest.approx(truth[side], abs=1e-9)
+
+
+def test_wrong_arguments():
+    x = torch.zeros(3)
+    for arguments in ((x, torch.zeros(2)), (x, x * torch.nan), ((x, x), (None, None)), ((x, x), (x,))):
+        with pytest.raises(InvalidInputError):
+            Restriction(nn.ReLU(), *arguments)
+    with pytest.raises(InvalidInputError, match="dtype"):
+        Restriction(nn.ReLU(), x, x, dtype=torch.float16)
+    for window in ((1.0, 1.0), (1.0, 0.0), (0.0, float("inf")), (float("nan"), 1.0)):
+        with pytest.raises(InvalidInputError, match="window"):
+            restrict(nn.ReLU(), x, x + 1, window)
