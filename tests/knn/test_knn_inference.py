@@ -5,7 +5,7 @@ import pytest
 from scipy import linalg, stats
 
 from sigad import region as rg
-from sigad.errors import InvalidInputError, UnsupportedOperationError
+from sigad.errors import InvalidInputError
 from sigad.knn import detect, knn_test, knn_test_batch, scores, statistic
 from sigad.result import BatchResult, TestResult
 from sigad.truncated import truncated_pvalue
@@ -253,7 +253,7 @@ def test_errors(changes, message):
 
 
 def test_errors_of_a_batch():
-    with pytest.raises(UnsupportedOperationError, match="matrix"):
+    with pytest.raises(InvalidInputError, match="matrix"):
         x_test, x_train, arguments = broken(features=lambda x: x)
         knn_test(x_test, x_train, **arguments)
     for too_many in (

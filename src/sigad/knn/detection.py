@@ -174,13 +174,6 @@ def detect(
         raise InvalidInputError(f"{len(x_test)} test instances but {len(x_train)} sets of training instances")
     if not (np.isfinite(x_test).all() and np.isfinite(x_train).all()):
         raise InvalidInputError("instances must be finite: remove or impute NaN and infinite values first")
-    if metric not in METRICS:
-        raise InvalidInputError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}")
-    theta = np.asarray(theta, np.float64)
-    if theta.ndim > 1 or np.isnan(theta).any() or (theta.ndim == 1 and len(theta) != len(x_test)):
-        raise InvalidInputError(f"theta must be a number, or one per test instance, without NaN; not {theta!r}")
-    n = x_train.shape[-2]
-    candidates = check_candidates(k, n)
     f_test, f_train = x_test, x_train
     if features is not None:
         matrix = np.asarray(features, np.float64)
@@ -189,7 +182,29 @@ def detect(
                 f"features must be a finite matrix of shape (D, {x_test.shape[1]}), not {matrix.shape}"
             )
         f_test, f_train = _apply(matrix, x_test), _apply(matrix, x_train)
+    return detect_features(x_test, x_train, f_test, f_train, k=k, theta=theta, metric=metric)
 
+
+def detect_features(
+    x_test: NDArray,
+    x_train: NDArray,
+    f_test: NDArray,
+    f_train: NDArray,
+    *,
+    k: int | Sequence[int],
+    theta: ArrayLike,
+    metric: Metric = "l2",
+) -> Detections:
+    """Run the detector on features (B, D) and (B, n, D) of instances (B, d) and (B, n, d), however they were computed.
+
+    ``k``, ``theta``, ``metric`` and errors as in :func:`detect`.
+    """
+    if metric not in METRICS:
+        raise InvalidInputError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}")
+    theta = np.asarray(theta, np.float64)
+    if theta.ndim > 1 or np.isnan(theta).any() or (theta.ndim == 1 and len(theta) != len(x_test)):
+        raise InvalidInputError(f"theta must be a number, or one per test instance, without NaN; not {theta!r}")
+    candidates = check_candidates(k, x_train.shape[-2])
     distances = norm(f_test[:, None, :] - f_train, metric)
     a = scores(distances, candidates, f_test.shape[-1])
     best = a.argmax(axis=-1)

@@ -1,15 +1,17 @@
 """The selective test for k-nearest-neighbour anomaly detection.
 
-Source: Niihori et al. (NeurIPS 2025), sections 3 and 4; the region for identity and linear features is in closed form.
+Source: Niihori et al. (NeurIPS 2025), sections 3 and 4; the region for identity and linear features is in closed form,
+that for the features of a network is searched for (:mod:`sigad.knn.network`).
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import linalg
 
-from sigad.errors import InvalidInputError, NumericalError, UnsupportedOperationError
+from sigad.errors import InvalidInputError, NumericalError
 from sigad.knn.detection import Detections, Metric, detect
 from sigad.knn.regions import selection_region
 from sigad.result import FAILED, NOT_SELECTED, TESTED, BatchResult, TestResult
@@ -17,6 +19,8 @@ from sigad.truncated import truncated_pvalue
 
 # Numbers per block of a batch, so that the working arrays stay in a core's cache.
 _BLOCK = 1 << 15
+# Dimension above which one covariance for all problems is not solved for each of them by a general method.
+_LARGE = 64
 
 
 def blocks(size: int, numbers_each: int) -> list[slice]:
@@ -58,6 +62,9 @@ def statistic(difference: ArrayLike, covariance: ArrayLike = 1.0) -> NDArray[np.
         raise InvalidInputError(
             "the covariance matrix must be positive definite: drop columns that depend on others, or shrink it"
         ) from error
+    if covariance.ndim == 2 and d > _LARGE:
+        white = np.stack([linalg.solve_triangular(factor, row, lower=True) for row in difference])
+        return np.sqrt(np.square(white).sum(axis=-1) / 2)
     white = np.linalg.solve(np.broadcast_to(factor, (b, d, d)), difference[..., None])[..., 0]
     return np.sqrt(np.square(white).sum(axis=-1) / 2)
 
@@ -71,17 +78,21 @@ def knn_test_batch(
     covariance: ArrayLike = 1.0,
     metric: Metric = "l2",
     condition_on_k: bool = True,
-    features: ArrayLike | None = None,
+    features: ArrayLike | Callable | None = None,
+    train_features: ArrayLike | None = None,
+    atol: float = 1e-6,
+    rtol: float = 0.01,
 ) -> BatchResult:
     """Selective p-values of B detected anomalies; :func:`knn_test` for many instances or independent trials at once.
 
     Parameters
     ----------
-    x_test : (B, d) test instances.
-    x_train : (n, d) shared, or (B, n, d) one training set per test instance.
+    x_test : (B, d) test instances; (B, *shape) if features is a network.
+    x_train : (n, d) shared, or (B, n, d) one training set per test instance; likewise with *shape.
     theta : threshold, scalar or (B,).
     covariance : scalar, (d,), (d, d) or (B, d, d).
-    k, metric, condition_on_k, features : as in :func:`knn_test`.
+    train_features : (n, D) or (B, n, D), as in :func:`knn_test`.
+    k, metric, condition_on_k, features, atol, rtol : as in :func:`knn_test`.
 
     Raises
     ------
@@ -89,11 +100,25 @@ def knn_test_batch(
         for NaN, shapes that do not fit, k out of range, or a covariance that is not positive definite.
     """
     start = time.perf_counter()
-    if features is not None and callable(features):
-        raise UnsupportedOperationError(
-            "features must be None or a matrix; networks as features are not available in this version"
-        )
     x_test, x_train = np.asarray(x_test, np.float64), np.asarray(x_train, np.float64)
+    if callable(features):
+        from sigad.knn.network import test_network_batch
+
+        return test_network_batch(
+            x_test,
+            x_train,
+            k=k,
+            theta=theta,
+            covariance=covariance,
+            metric=metric,
+            condition_on_k=condition_on_k,
+            features=features,
+            train_features=train_features,
+            atol=atol,
+            rtol=rtol,
+        )
+    if train_features is not None:
+        raise InvalidInputError("train_features are those of a network: pass the network as features")
     covariance, theta = np.asarray(covariance, np.float64), np.asarray(theta, np.float64)
     if x_test.ndim != 2:
         raise InvalidInputError(f"x_test must have shape (B, d), not {x_test.shape}; knn_test takes a single instance")
@@ -205,7 +230,10 @@ def knn_test(
     covariance: ArrayLike = 1.0,
     metric: Metric = "l2",
     condition_on_k: bool = True,
-    features: ArrayLike | None = None,
+    features: ArrayLike | Callable | None = None,
+    train_features: ArrayLike | None = None,
+    atol: float = 1e-6,
+    rtol: float = 0.01,
 ) -> TestResult:
     """Is the test instance, detected as an anomaly by its k nearest neighbours, truly different from the k-th one?
 
@@ -215,31 +243,37 @@ def knn_test(
 
     Parameters
     ----------
-    x_test : (d,) test instance.
-    x_train : (n, d) normal training instances.
+    x_test : (d,) test instance; of any shape if features is a network.
+    x_train : (n, d) normal training instances; (n, *x_test.shape).
     k : number of neighbours; or candidates, of which the one with the largest score is taken (data-driven k).
     theta : the instance is an anomaly if its score log d_(k) - log(k)/D exceeds theta. Must have been fixed without the
         instances under test.
     covariance : of the noise of one instance, known or estimated from independent data: a variance, (d,) variances, or
-        a (d, d) matrix.
+        a (d, d) matrix; d = x_test.size.
     metric : distance between features, ``"l2"``, ``"l1"`` or ``"linf"``.
     condition_on_k : condition also on the selected k (the paper's test); False takes the union over all candidates,
         a larger region and at least as powerful on the whole.
-    features : None for the identity; a matrix (D, d) for linear features.
+    features : None for the identity; a matrix (D, d) for linear features; a torch module in eval mode that is piecewise
+        linear and maps (m, *shape) to m features of any shape, or :class:`~sigad.knn.network.NetworkFeatures` to set
+        it up once for many tests.
+    train_features : (n, D) features that NetworkFeatures gave for x_train, to compute them once for many tests.
+    atol, rtol : for a network, the search along the line stops once ``p_high - p_low <= max(atol, rtol * p_high)``.
 
     Returns
     -------
     TestResult
         with ``status`` "not_selected" when the instance is not an anomaly. ``selection`` is a
-        :class:`~sigad.knn.detection.KnnSelection`; the p-value is exact, so ``p_low == p_high``.
+        :class:`~sigad.knn.detection.KnnSelection`. Without a network the p-value is exact, ``p_low == p_high``.
 
     Raises
     ------
     InvalidInputError
         for NaN, shapes that do not fit, k out of range, or a covariance that is not positive definite.
+    UnsupportedOperationError
+        for a network with an operation that is not piecewise linear.
     """
     x_test, x_train = np.asarray(x_test, np.float64), np.asarray(x_train, np.float64)
-    if x_test.ndim != 1 or x_train.ndim != 2:
+    if not callable(features) and (x_test.ndim != 1 or x_train.ndim != 2):
         raise InvalidInputError(
             f"x_test must have shape (d,) and x_train (n, d), not {x_test.shape} and {x_train.shape}"
         )
@@ -254,6 +288,9 @@ def knn_test(
         metric=metric,
         condition_on_k=condition_on_k,
         features=features,
+        train_features=train_features,
+        atol=atol,
+        rtol=rtol,
     )[0]
     if result.status == FAILED:
         raise NumericalError(

@@ -1,0 +1,329 @@
+"""The kNN test with the features of a network: any torch module that is piecewise linear.
+
+Only the test instance and its selected neighbour move along the line, so that only these two go through the network
+piece by piece; the features of the other training instances are computed once, and may be shared by many tests.
+Source: Niihori et al. (NeurIPS 2025), appendix B.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import nn
+
+from sigad import region as rg
+from sigad.errors import InvalidInputError, NumericalError
+from sigad.knn.detection import Detections, Metric, detect_features
+from sigad.knn.inference import statistic
+from sigad.knn.pieces import Event, Pieces, order_interval, selected_region
+from sigad.line import Restriction
+from sigad.result import FAILED, NOT_SELECTED, TESTED, BatchResult
+from sigad.search import SearchResult, search
+
+# Beyond this many standard deviations above statistic and mode, the chi distribution has no mass worth a search.
+_FAR = 40.0
+
+
+class NetworkFeatures:
+    """A network as a map from instances to features.
+
+    Holds the network in single precision, for the search along the line, and in double precision, for the features,
+    the observed selection and the end points of the truncation region; both are made once. The test is about the
+    instances that go in: preprocessing that is affine (normalisation, order of channels, resizing) belongs into the
+    module.
+
+    >>> features = NetworkFeatures(module)
+    >>> f_train = features(x_train)
+    >>> for x in x_test:
+    ...     knn_test(x, x_train, k=5, theta=theta, features=features, train_features=f_train)
+
+    Parameters
+    ----------
+    module : piecewise linear, in eval mode; sees instances (m, *shape), its output of any shape is flattened.
+    device : of the computation; that of the module's parameters if None.
+    memory_budget : bytes that activations may take at once.
+    """
+
+    def __init__(self, module: nn.Module, *, device: torch.device | str | None = None, memory_budget: int = 2**30):
+        if not isinstance(module, nn.Module):
+            raise InvalidInputError(f"features must be None, a matrix, or a torch.nn.Module, not {type(module)}")
+        random = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+        if any(isinstance(part, random) and part.training for part in module.modules()):
+            raise InvalidInputError("the network is in training mode, in which features are random: call module.eval()")
+        if device is None:
+            device = next((p.device for p in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+        self.device, self.memory_budget = torch.device(device), memory_budget
+        self._module = module
+
+    @cached_property
+    def single(self) -> nn.Module:
+        """The network in float32."""
+        return copy.deepcopy(self._module).to(self.device, torch.float32)
+
+    @cached_property
+    def double(self) -> nn.Module:
+        """The network in float64."""
+        return copy.deepcopy(self._module).to(self.device, torch.float64)
+
+    def __call__(self, x: ArrayLike, *, batch_size: int = 64) -> NDArray[np.float64]:
+        """Features (m, D) of instances (m, *shape), in double precision."""
+        return self._run(self.double, torch.float64, x, batch_size).astype(np.float64, copy=False)
+
+    def approximate(self, x: ArrayLike, *, batch_size: int = 64) -> NDArray[np.float64]:
+        """Features in single precision: ten times as fast, for thresholds and figures."""
+        return self._run(self.single, torch.float32, x, batch_size).astype(np.float64)
+
+    def _run(self, module: nn.Module, dtype: torch.dtype, x: ArrayLike, batch_size: int) -> NDArray:
+        x = np.asarray(x)
+        parts = []
+        with torch.no_grad():
+            for start in range(0, len(x), batch_size):
+                batch = torch.as_tensor(x[start : start + batch_size]).to(self.device, dtype)
+                parts.append(module(batch).reshape(len(batch), -1).cpu().numpy())
+        if not parts:
+            raise InvalidInputError("there are no instances")
+        features = np.concatenate(parts)
+        if not np.isfinite(features).all():
+            raise InvalidInputError("the network gave features that are not finite")
+        return features
+
+
+@dataclass(frozen=True)
+class MovingPair:
+    """The test instance and its neighbour along the line of their difference.
+
+    ``middle`` and ``direction`` (*shape): x(z) = middle + z direction, x_j(z) = middle - z direction, both as observed
+    at z = ``statistic``; the null distribution is chi with ``middle.size`` degrees of freedom.
+    """
+
+    features: NetworkFeatures
+    middle: NDArray[np.float64]
+    direction: NDArray[np.float64]
+    statistic: float
+    event: Event
+
+    @classmethod
+    def of(
+        cls,
+        features: NetworkFeatures,
+        detections: Detections,
+        b: int,
+        statistic: float,
+        shape: tuple[int, ...],
+    ) -> "MovingPair":
+        """The pair of the b-th detection, whose instances have the given shape."""
+        j = int(detections.index[b])
+        test, neighbour = detections.x_test[b].reshape(shape), detections.x_train[b, j].reshape(shape)
+        event = Event(
+            train=np.delete(detections.f_train[b], j, axis=0),
+            candidates=detections.candidates,
+            k=int(detections.k[b]),
+            theta=float(detections.theta[b]),
+            metric=detections.metric,
+        )
+        return cls(features, (test + neighbour) / 2, (test - neighbour) / (2 * statistic), statistic, event)
+
+    @property
+    def null(self) -> tuple[str, int]:
+        """Distribution of the statistic without selection."""
+        return ("chi", self.middle.size)
+
+    def _lines(self, dtype: torch.dtype) -> tuple[Restriction, Restriction]:
+        module = self.features.single if dtype == torch.float32 else self.features.double
+        middle, direction = torch.from_numpy(self.middle), torch.from_numpy(self.direction)
+        options = {"dtype": dtype, "device": self.features.device, "memory_budget": self.features.memory_budget // 2}
+        return Restriction(module, middle, direction, **options), Restriction(module, middle, -direction, **options)
+
+    def search(
+        self, *, condition_on_k: bool = True, atol: float = 1e-6, rtol: float = 0.01, exhaustive: bool = False
+    ) -> SearchResult:
+        """The truncation region and the p-value: :func:`sigad.search.search` in single precision, polished in double.
+
+        Where single precision does not suffice (distances that nearly tie), all of it is done in double.
+        """
+
+        def select_in(dtype: torch.dtype):
+            lines = self._lines(dtype)
+
+            def select(low: float, high: float) -> tuple[rg.Region, int]:
+                found, count = [rg.EMPTY], 0
+                for pieces in _pieces(*lines, low, high):
+                    found.append(selected_region(pieces, self.event, condition_on_k=condition_on_k))
+                    count += len(pieces.z) - 1
+                return rg.union(*found), count
+
+            return select
+
+        options = {"null": self.null, "atol": atol, "rtol": rtol, "exhaustive": exhaustive}
+        double = select_in(torch.float64)
+        try:
+            return search(select_in(torch.float32), self.statistic, polish=double, **options)
+        except NumericalError:
+            return search(double, self.statistic, **options)
+
+    @cached_property
+    def piece(self) -> Pieces:
+        """The one linear piece of both instances' features that holds the statistic."""
+        lines = self._lines(torch.float64)
+        z = np.array([self._edge(lines, 0.0), self._edge(lines, self._far)])
+        return Pieces(z, *(self._at(z, sign) for sign in (1.0, -1.0)))
+
+    @property
+    def _far(self) -> float:
+        return max(self.statistic, np.sqrt(self.middle.size)) + _FAR
+
+    def _edge(self, lines: tuple[Restriction, Restriction], limit: float) -> float:
+        """The first breakpoint of either function on the way from the statistic to the limit, or the limit."""
+        width, at = 1e-3, self.statistic
+        while at != limit:
+            stop = max(at - width, limit) if limit < at else min(at + width, limit)
+            # The ends of the engine's own chunks are no breakpoints of the function.
+            inside = [f.breakpoints[1:-1] for line in lines for f in line.chunks(min(at, stop), max(at, stop))]
+            inside = torch.cat(inside)
+            if len(inside):
+                return float(inside.max() if limit < at else inside.min())
+            at, width = stop, 4 * width
+        return limit
+
+    def _at(self, z: NDArray, sign: float) -> NDArray[np.float64]:
+        """Features of x(z) (sign 1) or of x_j(z) (sign -1), (len(z), D)."""
+        return self.features(self.middle + sign * z.reshape(-1, *[1] * self.middle.ndim) * self.direction)
+
+    def order_region(self) -> rg.Region:
+        """w/o-pp: the interval around the statistic on which the network's linear piece, the order of the nearest
+        instances and the selection stay as observed, (1, 2)."""
+        return _holding(order_interval(self.piece, self.event, self.statistic), self.statistic)
+
+    def piece_region(self) -> rg.Region:
+        """OpA1: the network's linear piece and no event of the neighbours, (1, 2)."""
+        return self.piece.z[None]
+
+    def linearised_region(self, *, condition_on_k: bool = True) -> rg.Region:
+        """OpA2: the events of the neighbours for the network linearised at the observation, its piece ignored."""
+        low, high = self.piece.z
+        ends = np.array([0.0, self._far])
+        share = ((ends - low) / (high - low))[:, None]
+        extended = [f[0] + share * (f[1] - f[0]) for f in (self.piece.test, self.piece.neighbour)]
+        region = selected_region(Pieces(ends, *extended), self.event, condition_on_k=condition_on_k)
+        return _holding(region, self.statistic)
+
+
+def _pieces(test: Restriction, neighbour: Restriction, low: float, high: float) -> Iterator[Pieces]:
+    """Both instances' features on [low, high], chunk by chunk, at the union of their breakpoints."""
+    for f in test.chunks(low, high):
+        g = neighbour(*f.window)
+        points = torch.unique(torch.cat([f.breakpoints, g.breakpoints]))
+        values = [h.at(points).values.reshape(len(points), -1).cpu().numpy() for h in (f, g)]
+        yield Pieces(points.cpu().numpy(), *values)
+
+
+def _holding(region: rg.Region, statistic: float) -> rg.Region:
+    """The region, with an end point that rounding put to the wrong side of the statistic moved there."""
+    reach = 1e-9 * statistic
+    near = (region[:, 0] <= statistic + reach) & (statistic - reach <= region[:, 1])
+    if not near.any():
+        raise NumericalError("the observed statistic does not lie in its truncation region")
+    first = region[near][0]
+    return rg.union(region, [[min(first[0], statistic), max(first[1], statistic)]])
+
+
+def detect_network(
+    x_test: NDArray,
+    x_train: NDArray,
+    *,
+    k: int | Sequence[int],
+    theta: ArrayLike,
+    metric: Metric = "l2",
+    features: Callable,
+    train_features: ArrayLike | None = None,
+) -> tuple[Detections, tuple[int, ...], NetworkFeatures]:
+    """Run the detector on the features of a network.
+
+    Parameters
+    ----------
+    x_test : (B, *shape); x_train : (n, *shape) or (B, n, *shape).
+    features : a torch module or :class:`~sigad.knn.network.NetworkFeatures`; the others as in :func:`knn_test_batch`.
+
+    Returns
+    -------
+    The detections, on flattened instances; the shape of an instance; the network.
+    """
+    network = features if isinstance(features, NetworkFeatures) else NetworkFeatures(features)
+    b, shape = len(x_test), x_test.shape[1:]
+    shared = x_train.ndim == x_test.ndim
+    if x_test.ndim < 2 or x_train.shape[-len(shape) :] != shape or x_train.ndim - x_test.ndim not in (0, 1):
+        raise InvalidInputError(
+            "instances must have the shapes (B, *shape) for test and (n, *shape) or (B, n, *shape) for training, "
+            f"not {x_test.shape} and {x_train.shape}"
+        )
+    if b == 0 or not (shared or len(x_train) == b):
+        raise InvalidInputError(f"{b} test instances but {len(x_train)} sets of training instances")
+    if not (np.isfinite(x_test).all() and np.isfinite(x_train).all()):
+        raise InvalidInputError("instances must be finite: remove or impute NaN and infinite values first")
+    f_test, sets = network(x_test), x_train[None] if shared else x_train
+    if train_features is None:
+        f_train = np.stack([network(instances) for instances in sets])
+    else:
+        f_train = np.asarray(train_features, np.float64)
+        f_train = f_train[None] if f_train.ndim == 2 else f_train
+        if f_train.shape != (len(sets), sets.shape[1], f_test.shape[1]) or not np.isfinite(f_train).all():
+            raise InvalidInputError(
+                f"train_features must be finite, of shape {(sets.shape[1], f_test.shape[1])} for each training set, "
+                f"not {np.shape(train_features)}: compute them by NetworkFeatures from the same x_train"
+            )
+    sets = sets.reshape(*sets.shape[:2], -1)
+    if shared:
+        sets, f_train = (np.broadcast_to(x, (b, *x.shape[1:])) for x in (sets, f_train))
+    found = detect_features(x_test.reshape(b, -1), sets, f_test, f_train, k=k, theta=theta, metric=metric)
+    return found, shape, network
+
+
+def test_network_batch(
+    x_test: NDArray,
+    x_train: NDArray,
+    *,
+    k: int | Sequence[int],
+    theta: ArrayLike,
+    covariance: ArrayLike,
+    metric: Metric,
+    condition_on_k: bool,
+    features: Callable,
+    train_features: ArrayLike | None,
+    atol: float,
+    rtol: float,
+) -> BatchResult:
+    """:func:`sigad.knn.knn_test_batch` with the features of a network; a search that fails leaves its status."""
+    start = time.perf_counter()
+    found, shape, network = detect_network(
+        x_test, x_train, k=k, theta=theta, metric=metric, features=features, train_features=train_features
+    )
+    b = len(found)
+    t = np.where(found.selected, statistic(found.difference, covariance), np.nan)
+    p, low, high = (np.full(b, np.nan) for _ in range(3))
+    status = np.where(found.selected, TESTED, NOT_SELECTED)
+    regions, pieces = [rg.EMPTY] * b, np.zeros(b, np.int64)
+    seconds = np.full(b, (time.perf_counter() - start) / b)
+    for i in np.flatnonzero(found.selected):
+        try:
+            result = MovingPair.of(network, found, i, float(t[i]), shape).search(
+                condition_on_k=condition_on_k, atol=atol, rtol=rtol
+            )
+        except NumericalError:
+            if b == 1:
+                raise
+            status[i] = FAILED
+            continue
+        p[i], low[i], high[i] = result.p_value, result.p_low, result.p_high
+        regions[i], pieces[i], seconds[i] = result.region, result.n_pieces, seconds[i] + result.seconds
+    region = np.full((b, max(1, *map(len, regions)), 2), np.inf)
+    for i, intervals in enumerate(regions):
+        region[i, : len(intervals)] = intervals
+    return BatchResult(status, t, p, low, high, region, found.selections, pieces, seconds)
+
+
+test_network_batch.__test__ = False  # not a test case of pytest

@@ -1,0 +1,364 @@
+"""Where on the line is the same neighbour selected, when the features are piecewise linear along it?
+
+A network takes the two moving instances to features that are linear between breakpoints z_0 < ... < z_K. On a piece,
+with u in [0, 1] from its start to its end and D_i, D_j the change of f(x(z)) and of f(x(z)) - f(x_j(z)) over it,
+
+    l2:       d_i^2 = d_i(0)^2 + (d_i(1)^2 - d_i(0)^2 - |D_i|^2) u + |D_i|^2 u^2,   and likewise d_j with D_j,
+    l1, linf: d_i and d_j are convex and piecewise linear in u.
+
+D_i is the same for all training instances i, as only the test instance moves. So for l2 distances at the breakpoints
+(one matrix product) and two numbers per piece are all there is to know. As in the closed form, "a_k beats a_k'" counts
+the instances closer than lam d_j with lam = (k'/k)^(1/D): a number that changes at the roots of
+d_i^2 - lam^2 d_j^2, at most two per piece and instance. docs/mathematics.md, section 7.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sigad import region as rg
+from sigad.errors import NumericalError
+from sigad.knn.detection import Metric, norm, penalty
+
+# Numbers per block of the refinement for l1 and linf.
+_BLOCK = 1 << 22
+_MAX_SPLITS = 200
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Features of the two moving instances on consecutive linear pieces.
+
+    ``z`` (K + 1,) float64, strictly increasing; ``test`` and ``neighbour`` (K + 1, D) the features of x(z) and x_j(z)
+    there, linear in between.
+    """
+
+    z: NDArray[np.float64]
+    test: NDArray
+    neighbour: NDArray
+
+
+@dataclass(frozen=True)
+class Event:
+    """What the detector selected, and against whom.
+
+    ``train`` (n - 1, D) the features of all training instances but the neighbour, which do not move; ``dimension`` D;
+    ``candidates``, ``k``, ``theta`` and ``metric`` as in :class:`~sigad.knn.detection.Detections`, of one problem.
+    """
+
+    train: NDArray[np.float64]
+    candidates: tuple[int, ...]
+    k: int
+    theta: float
+    metric: Metric
+
+    @property
+    def dimension(self) -> int:
+        """Number of feature dimensions."""
+        return self.train.shape[1]
+
+
+def selected_region(pieces: Pieces, event: Event, *, condition_on_k: bool = True) -> rg.Region:
+    """The z between the first and the last breakpoint at which j is selected again, (m, 2).
+
+    ``condition_on_k``: for the same k; otherwise for any of the candidates, the one with the largest score at z.
+    """
+    distances = _Distances(pieces, event)
+    count = distances.closer(1.0, np.ones(distances.pieces, bool))
+    ks = (event.k,) if condition_on_k else event.candidates
+    return rg.union(rg.EMPTY, *[_region_for(distances, event, count, k) for k in ks])
+
+
+def _region_for(distances: "_Distances", event: Event, count: "_Steps", k: int) -> rg.Region:
+    """Where j is the k-th neighbour, k has the largest score, and that score exceeds the threshold."""
+    region = count.where(lambda closer: closer == k - 1)
+    d = event.dimension
+    if len(region) and event.theta > -np.inf:
+        region = rg.intersection(region, distances.farther(np.exp(event.theta + penalty(k, d))))
+    for other in event.candidates:
+        if other == k or not len(region):
+            continue
+        # A larger candidate has j itself among its instances, a smaller one has not.
+        needed = other if other < k else other - 1
+        if needed == 0:
+            continue
+        lam = float(np.exp(penalty(other, d) - penalty(k, d)))
+        # Only the pieces that the conditions so far have left are looked at.
+        closer = distances.closer(lam, _touched(distances.z, region))
+        region = rg.intersection(region, closer.where(lambda m: m >= needed))  # noqa: B023
+    return region
+
+
+def _touched(z: NDArray, region: rg.Region) -> NDArray[np.bool_]:
+    """Which of the pieces between the z have a part in the region, (K,)."""
+    ends = np.searchsorted(region.ravel(), [z[:-1], z[1:]])  # odd: inside an interval
+    return (ends[0] != ends[1]) | (ends[0] % 2 == 1)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """A step function: ``value`` (m,) on each [start, end], (m,), none of which overlap."""
+
+    start: NDArray[np.float64]
+    end: NDArray[np.float64]
+    value: NDArray[np.int64]
+
+    def where(self, condition) -> rg.Region:
+        good = condition(self.value)
+        return rg.as_region(np.stack([self.start[good], self.end[good]], axis=-1))
+
+
+class _Distances:
+    """The distances d_i and d_j along the pieces."""
+
+    def __init__(self, pieces: Pieces, event: Event):
+        self.event, self.z, self.pieces = event, pieces.z, len(pieces.z) - 1
+        # Relative to the test instance's features: the squared distances below are differences of squares.
+        centre = pieces.test[len(pieces.test) // 2]
+        self.test = pieces.test - centre
+        self.train = (event.train - centre.astype(np.float64)).astype(self.test.dtype)
+        self.apart = pieces.test - pieces.neighbour
+        self.l2 = event.metric == "l2"
+        if self.l2:
+            square = lambda x: np.einsum("kd,kd->k", x, x, dtype=np.float64)  # noqa: E731
+            d_i = square(self.train) - 2.0 * (self.test @ self.train.T).astype(np.float64)
+            self.d_i = np.maximum(d_i + square(self.test)[:, None], 0.0)
+            self.d_j = square(self.apart)
+            self.bend_i, self.bend_j = square(np.diff(self.test, axis=0)), square(np.diff(self.apart, axis=0))
+        else:
+            self.test, self.train, self.apart = (x.astype(np.float64) for x in (self.test, self.train, self.apart))
+            self.d_i = _cross_distances(self.test, self.train, event.metric)
+            self.d_j = norm(self.apart, event.metric)
+            self.bend_i = norm(np.diff(self.test, axis=0), event.metric)
+            self.bend_j = norm(np.diff(self.apart, axis=0), event.metric)
+
+    def closer(self, lam: float, which: NDArray[np.bool_]) -> _Steps:
+        """How many of the others are closer than lam d_j, along the pieces that the mask (K,) names."""
+        some = np.flatnonzero(which)
+        factor = lam**2 if self.l2 else lam
+        g0, g1 = (self.d_i[at] - factor * self.d_j[at, None] for at in (some, some + 1))
+        if self.l2:
+            segment, u, change = _quadratic_roots(g0, g1, (self.bend_i - factor * self.bend_j)[some])
+        else:
+            segment, u, change = self._refined(g0, g1, lam, some)
+        return self._steps(some, (g0 < 0).sum(axis=1), segment, u, change)
+
+    def farther(self, distance: float) -> rg.Region:
+        """Where d_j exceeds a distance."""
+        some = np.arange(self.pieces)
+        if self.l2:
+            gap = distance**2 - self.d_j[:, None]
+            segment, u, change = _quadratic_roots(gap[:-1], gap[1:], -self.bend_j)
+        else:
+            gap = distance - self.d_j[:, None]
+            segment, u, change = self._refined(gap[:-1], gap[1:], 1.0, some, constant=distance)
+        return self._steps(some, (gap[:-1, 0] < 0).astype(int), segment, u, change).where(lambda m: m > 0)
+
+    def _steps(self, some: NDArray, start: NDArray, segment: NDArray, u: NDArray, change: NDArray) -> _Steps:
+        """The count along the pieces `some`, from its values (len(some),) at their starts and its changes inside."""
+        left, right = self.z[some], self.z[some + 1]
+        at = np.clip(left[segment] + u * (right - left)[segment], left[segment], right[segment])
+        owner = np.concatenate([np.arange(len(some)), segment])
+        position = np.concatenate([left, at])
+        order = np.lexsort((np.arange(len(owner)) >= len(some), position, owner))
+        owner, position = owner[order], position[order]
+        total = np.cumsum(np.concatenate([np.zeros(len(some), np.int64), change])[order])
+        first = np.searchsorted(owner, np.arange(len(some)))
+        value = start[owner] + total - total[first][owner] if len(owner) else total
+        last = np.append(owner[1:] != owner[:-1], True) if len(owner) else np.zeros(0, bool)
+        end = np.where(last, right[owner], np.append(position[1:], np.nan)) if len(owner) else position
+        return _Steps(position, end, value)
+
+    def _refined(self, g0: NDArray, g1: NDArray, lam: float, some: NDArray, constant: float | None = None):
+        """Sign changes of d_i - lam d_j (of constant - d_j) inside the pieces `some`, for distances that are convex.
+
+        Over a piece the difference changes by at most |D_i| + lam |D_j|: most pieces and instances are settled by that.
+        The others are split until tangents and chords of the convex functions settle them, or both are linear.
+        """
+        reach = lam * self.bend_j[some] + (0.0 if constant is not None else self.bend_i[some])
+        open_ = ((g0 < 0) != (g1 < 0)) | (np.abs(g0) + np.abs(g1) <= reach[:, None])
+        where, instance = np.nonzero(open_)
+        parts = [(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))]
+        step = max(1, _BLOCK // self.test.shape[1])
+        for begin in range(0, len(where), step):
+            w, i = where[begin : begin + step], instance[begin : begin + step]
+            which, u, change = _convex_roots(self._pair(some[w], i, lam, constant), len(w))
+            parts.append((w[which], u, change))
+        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+    def _pair(self, segment: NDArray, instance: NDArray, lam: float, constant: float | None):
+        """(which, u) -> values, right and left derivatives of d_i and lam d_j at u in [0, 1] of the given pairs."""
+        metric = self.event.metric
+
+        def evaluate(which: NDArray, u: NDArray):
+            s = segment[which]
+            apart, step = self.apart[s], self.apart[s + 1] - self.apart[s]
+            second = [lam * x for x in _value_and_slopes(apart + u[:, None] * step, step, metric)]
+            if constant is not None:
+                return [np.full(len(u), constant), np.zeros(len(u)), np.zeros(len(u))], second
+            step = self.test[s + 1] - self.test[s]
+            away = self.test[s] + u[:, None] * step - self.train[instance[which]]
+            return _value_and_slopes(away, step, metric), second
+
+        return evaluate
+
+
+def _cross_distances(a: NDArray, b: NDArray, metric: Metric) -> NDArray[np.float64]:
+    from scipy.spatial.distance import cdist
+
+    return cdist(a, b, "cityblock" if metric == "l1" else "chebyshev")
+
+
+def _value_and_slopes(v: NDArray, step: NDArray, metric: Metric):
+    """|v|, and the right and left derivative of |v + t step| at t = 0, over the last axis."""
+    sign, moving = np.sign(v), np.sign(step)
+    right = np.where(v != 0, sign, moving) * step
+    left = np.where(v != 0, sign, -moving) * step
+    if metric == "l1":
+        return [np.abs(v).sum(-1), right.sum(-1), left.sum(-1)]
+    size = np.abs(v)
+    value = size.max(axis=-1)
+    top = size == value[:, None]
+    return [value, np.where(top, right, -np.inf).max(-1), np.where(top, left, np.inf).min(-1)]
+
+
+def _quadratic_roots(g0: NDArray, g1: NDArray, bend: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Sign changes in [0, 1] of g0 + (g1 - g0 - bend) u + bend u^2, (K, n) each, bend (K,).
+
+    Returns (row, u, change), change +1 where the quadratic becomes negative. What is negative at 0 and at 1 decides
+    about a single change, so that counts agree with the signs at the breakpoints.
+    """
+    inside0, inside1 = g0 < 0, g1 < 0
+    row, column = np.nonzero(inside0 != inside1)
+    a, c, end = bend[row], g0[row, column], g1[row, column]
+    u = _the_root(a, end - c - a, c)
+    change = np.where(inside1[row, column], 1, -1)
+    # Two changes: a vertex between, on the other side of zero; it is at most |bend| / 4 away from either end.
+    near = np.minimum(np.abs(g0), np.abs(g1)) < np.abs(bend)[:, None] / 4
+    row2, column2 = np.nonzero(near & (inside0 == inside1) & (inside0 == (bend < 0)[:, None]))
+    if len(row2):
+        a, c = bend[row2], g0[row2, column2]
+        b = g1[row2, column2] - c - a
+        disc = b * b - 4 * a * c
+        two = (disc > 0) & (-b * np.sign(a) > 0) & (np.abs(b) < 2 * np.abs(a))
+        row2, a, b, c, disc, column2 = (x[two] for x in (row2, a, b, c, disc, column2))
+        q = -0.5 * (b + np.copysign(np.sqrt(disc), b))
+        roots = np.sort(np.clip(np.stack([q / a, c / q]), 0, 1), axis=0)
+        first = np.where(inside0[row2, column2], -1, 1)
+        row, u = np.concatenate([row, row2, row2]), np.concatenate([u, *roots])
+        change = np.concatenate([change, first, -first])
+    return row, u, change
+
+
+def _the_root(a: NDArray, b: NDArray, c: NDArray) -> NDArray:
+    """The root in [0, 1] of a u^2 + b u + c, which has opposite signs at 0 and at 1: exactly one lies there."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        q = -0.5 * (b + np.copysign(np.sqrt(np.maximum(b * b - 4 * a * c, 0)), b))
+        pair = np.stack([c / q, q / a])
+    away = np.where(np.isfinite(pair), np.maximum(np.abs(pair - 0.5) - 0.5, 0), np.inf)
+    u = np.take_along_axis(pair, away.argmin(axis=0)[None], axis=0)[0]
+    return np.clip(np.where(np.isfinite(u), u, 0.0), 0, 1)
+
+
+def _convex_roots(evaluate, size: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Sign changes on [0, 1] of differences of two convex piecewise-linear functions, `size` of them.
+
+    Returns (which, u, change), change +1 where the difference becomes negative.
+    """
+    which, low, high = np.arange(size), np.zeros(size), np.ones(size)
+    at_low, at_high = evaluate(which, low), evaluate(which, high)
+    found = []
+    for _ in range(_MAX_SPLITS):
+        width = high - low
+        (f0, fs0, _), (h0, hs0, _) = at_low
+        (f1, _, fs1), (h1, _, hs1) = at_high
+        g0, g1 = f0 - h0, f1 - h1
+        crosses = (g0 < 0) != (g1 < 0)
+        scale = 1e-13 * (np.abs(f0) + np.abs(f1) + h0 + h1)
+        linear = (f1 - f0 - fs0 * width <= scale) & (h1 - h0 - hs0 * width <= scale)
+        # Tangents from below and chords from above: a lower bound where it is positive, an upper bound where negative.
+        lower = _lowest(f0, fs0, f1, fs1, h0, h1, width)
+        upper = -_lowest(h0, hs0, h1, hs1, f0, f1, width)
+        settled = ~crosses & (linear | np.where(g0 < 0, upper < 0, lower >= 0))
+        tiny = (width <= 1e-15) | (np.nextafter(low, high) >= high)
+        root = crosses & (linear | tiny)
+        if root.any():
+            fraction = np.clip(g0[root] / (g0[root] - g1[root]), 0, 1)
+            found.append((which[root], low[root] + fraction * width[root], np.where(g1[root] < 0, 1, -1)))
+        more = ~(settled | root | tiny)
+        if not more.any():
+            break
+        pick = lambda x: [[y[more] for y in z] for z in x]  # noqa: B023, E731
+        which, low, high, at_low, at_high = which[more], low[more], high[more], pick(at_low), pick(at_high)
+        g0, g1, crosses = g0[more], g1[more], crosses[more]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            fraction = np.where(crosses, np.clip(g0 / (g0 - g1), 0.02, 0.98), 0.5)
+        middle = low + fraction * (high - low)
+        at_middle = evaluate(which, middle)
+        # For distinct halves only: a middle that rounds to an end point would split nothing.
+        join = lambda a, b: [[np.concatenate(y) for y in zip(*z, strict=True)] for z in zip(a, b, strict=True)]  # noqa: E731
+        at_low, at_high = join(at_low, at_middle), join(at_middle, at_high)
+        which = np.concatenate([which, which])
+        low, high = np.concatenate([low, middle]), np.concatenate([middle, high])
+    else:
+        raise NumericalError("the search for equal distances on a linear piece did not end")
+    if not found:
+        return np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64)
+    return tuple(np.concatenate(column) for column in zip(*found, strict=True))
+
+
+def _lowest(f0, s0, f1, s1, h0, h1, width) -> NDArray:
+    """Lower bound of f - h on an interval: f is above its tangents at both ends, h below its chord."""
+    # The larger of the two tangents minus the chord is convex: its minimum is at an end, or where the tangents meet.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        meet = (f1 - s1 * width - f0) / (s0 - s1)
+        meet = np.where(np.isfinite(meet), np.clip(meet, 0, width), 0)
+        value = f0 + s0 * meet - h0 - (h1 - h0) * np.where(width > 0, meet / width, 0)
+    return np.minimum(np.minimum(f0 - h0, f1 - h1), value)
+
+
+def order_interval(pieces: Pieces, event: Event, at: float) -> rg.Region:
+    """The over-conditioned interval of w/o-pp around z = at, (1, 2), on a single linear piece of the features.
+
+    Besides the selection with the observed k, the order of the nearest instances stays what it is, as many as the
+    largest candidate; for l1 and linf also the linear piece of all distances.
+    """
+    z0, z1 = pieces.z
+    u_at = (at - z0) / (z1 - z0)
+    step = (pieces.test[1] - pieces.test[0]).astype(np.float64)
+    away = pieces.test[0].astype(np.float64) - event.train
+    low, high = 0.0, 1.0
+    if event.metric == "l2":  # d_i^2 without the part in u^2 that all have in common
+        alpha, beta = np.square(away).sum(-1), 2 * away @ step
+    else:
+        v = away + u_at * step
+        sign = np.sign(v)
+        if event.metric == "l1":  # no coordinate changes its sign
+            alpha, beta = (sign * away).sum(-1), (sign * step).sum(-1)
+            limits = [(-sign * away, -sign * step)]
+        else:  # no other coordinate, of either sign, overtakes the largest
+            best = np.abs(v).argmax(-1)[:, None]
+            s = np.take_along_axis(sign, best, -1)
+            alpha = (s * np.take_along_axis(away, best, -1))[:, 0]
+            beta = s[:, 0] * step[best[:, 0]]
+            limits = [(t * away - alpha[:, None], t * step - beta[:, None]) for t in (1.0, -1.0)]
+        for a, b in limits:
+            low, high = _within(a, b, low, high, u_at)
+    order = np.argsort(alpha + beta * u_at, kind="stable")
+    m = min(event.candidates[-1] - 1, len(order))  # j is one of the nearest instances
+    chain, outside = order[:m], order[m:]
+    for first, second in ((chain[:-1], chain[1:]), (chain[-1:], outside)):
+        if len(first) and len(second):
+            low, high = _within(alpha[first] - alpha[second], beta[first] - beta[second], low, high, u_at)
+    interval = [[z0 + low * (z1 - z0), z0 + high * (z1 - z0)]]
+    return rg.component(rg.intersection(selected_region(pieces, event), interval), at)
+
+
+def _within(alpha: NDArray, beta: NDArray, low: float, high: float, at: float) -> tuple[float, float]:
+    """Narrow [low, high] to the u with alpha + beta u <= 0, conditions that hold at u = at."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root = -alpha / beta
+    low = max(low, float(np.where(beta < 0, root, -np.inf).max(initial=-np.inf)))
+    high = min(high, float(np.where(beta > 0, root, np.inf).min(initial=np.inf)))
+    return min(low, at), max(high, at)

@@ -1,0 +1,128 @@
+"""Truncation regions with network features against the detector itself, evaluated along the line by brute force."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sigad import region as rg
+from sigad.knn.network import MovingPair, NetworkFeatures, detect_network
+
+METRICS = ("l2", "l1", "linf")
+TOLERANCE = 1e-8
+
+
+class Residual(nn.Module):
+    """conv, batch norm, ReLU, and a skip connection around it."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels)
+
+    def forward(self, x):
+        return x + torch.relu(self.norm(self.conv(x)))
+
+
+def small_network(rng, channels=1, size=6, width=4):
+    """A random CNN of a few kinds of layers, in eval mode, with batch norm statistics that are not the default."""
+    torch.manual_seed(int(rng.integers(2**31)))
+    layers = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+    if rng.random() < 0.6:
+        layers.append(Residual(width))
+    layers.append([nn.MaxPool2d(2), nn.AvgPool2d(2), nn.LeakyReLU(0.2), nn.MaxPool2d(3, 2, 1)][rng.integers(4)])
+    if rng.random() < 0.5:
+        layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
+    layers.append([nn.AdaptiveAvgPool2d(1), nn.Flatten()][rng.integers(2)])
+    network = nn.Sequential(*layers)
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.normal_(part.running_mean, std=0.3)
+            nn.init.uniform_(part.running_var, 0.5, 2)
+    return network.eval()
+
+
+def random_problem(rng, network, shape, metric, n=None):
+    """Instances, candidates and a threshold below the observed score, and what was detected."""
+    n = int(rng.integers(2, 16)) if n is None else n
+    number = 1 if rng.random() < 0.3 else min(n, int(rng.integers(2, 5)))
+    k = sorted(rng.choice(np.arange(1, n + 1), size=number, replace=False).tolist())
+    x_train, x_test = rng.normal(size=(n, *shape)), rng.normal(size=shape)
+    features = NetworkFeatures(network)
+    problem = dict(k=k, metric=metric, features=features, train_features=features(x_train))
+    seen, *_ = detect_network(x_test[None], x_train, theta=-np.inf, **problem)
+    theta = float(seen.score[0] - 0.3 * rng.exponential()) if rng.random() < 0.8 else -np.inf
+    return x_test, x_train, problem | {"theta": theta}
+
+
+def selected_along(x_test, x_train, problem, z, t, j, k, *, condition_on_k):
+    """Whether the observed selection is made at each z; nothing but the definition."""
+    middle, step = (x_test + x_train[j]) / 2, (x_test - x_train[j]) / (2 * t)
+    z = z.reshape(-1, *[1] * x_test.ndim)
+    f = problem["features"]
+    a, b = f(middle + z * step, batch_size=4096), f(middle - z * step, batch_size=4096)
+    order = {"l2": 2, "l1": 1, "linf": np.inf}[problem["metric"]]
+    distance = np.stack(
+        [
+            np.linalg.norm(a - (b if i == j else f_i), ord=order, axis=-1)
+            for i, f_i in enumerate(problem["train_features"])
+        ],
+        axis=-1,
+    )
+    ranking = np.argsort(distance, axis=-1, kind="stable")
+    ks = np.array(problem["k"])
+    with np.errstate(divide="ignore"):
+        score = np.log(np.take_along_axis(distance, ranking[:, ks - 1], -1)) - np.log(ks) / a.shape[1]
+    best = score.argmax(-1)
+    rows = np.arange(len(a))
+    same = (ranking[rows, ks[best] - 1] == j) & (score[rows, best] > problem["theta"])
+    return same & (ks[best] == k) if condition_on_k else same
+
+
+def bisected(inside, grid):
+    """The intervals within the grid on which a function is true, to rounding."""
+    value = inside(grid)
+    change = np.flatnonzero(value[1:] != value[:-1])
+    low, high, at_low = grid[change].copy(), grid[change + 1].copy(), value[change]
+    for _ in range(50 if len(change) else 0):
+        middle = (low + high) / 2
+        keep = inside(middle) == at_low
+        low, high = np.where(keep, middle, low), np.where(keep, high, middle)
+    ends = [*([grid[0]] if value[0] else []), *(low + high) / 2, *([grid[-1]] if value[-1] else [])]
+    return np.reshape(ends, (-1, 2))
+
+
+def assert_region_is_exact(x_test, x_train, problem, *, condition_on_k, points=800):
+    found, shape, network = detect_network(x_test[None], x_train, **problem)
+    assert found.selected[0]
+    t = float(np.linalg.norm(found.difference[0]) / np.sqrt(2))
+    pair = MovingPair.of(network, found, 0, t, shape)
+    result = pair.search(condition_on_k=condition_on_k, exhaustive=True)
+    low, high = result.searched
+    at = lambda z: selected_along(  # noqa: E731
+        x_test, x_train, problem, z, t, found.index[0], found.k[0], condition_on_k=condition_on_k
+    )
+    expected = bisected(at, np.unique([*np.linspace(low, high, points), t]))
+    for end in expected.ravel():
+        assert np.abs(result.region - end).min() <= TOLERANCE * max(1, end), (end, result.region, expected)
+    # Between any two neighbouring end points the definition agrees with the region.
+    ends = np.unique([low, high, t, *result.region.ravel()])
+    ends = ends[np.append(True, np.diff(ends) > 4 * TOLERANCE)]
+    middle = (ends[1:] + ends[:-1]) / 2
+    np.testing.assert_array_equal(at(middle), rg.contains(result.region, middle))
+    return result
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("condition_on_k", [True, False])
+def test_small_networks(metric, condition_on_k):
+    """Nine random problems for each of six combinations: 54 in all."""
+    rng = np.random.default_rng(METRICS.index(metric) * 2 + condition_on_k)
+    pieces = intervals = 0
+    for _ in range(9):
+        channels, size = int(rng.integers(1, 3)), int(rng.integers(5, 8))
+        network = small_network(rng, channels, size, width=int(rng.integers(2, 6)))
+        problem = random_problem(rng, network, (channels, size, size), metric)
+        result = assert_region_is_exact(*problem, condition_on_k=condition_on_k)
+        pieces += result.n_pieces
+        intervals += len(result.region)
+    assert pieces > 9 * 20 and intervals >= 9
