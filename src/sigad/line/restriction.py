@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from sigad.errors import InvalidInputError, NumericalError
 from sigad.line.function import LineFunction
-from sigad.line.memory import WindowTooLong, metered
+from sigad.line.memory import WindowTooLong, give_back, metered
 
 CACHE_BYTES = 32 * 2**20
 """Size aimed at for the largest tensor on a CPU: small enough for the last-level cache, and for the allocator to use it
@@ -96,7 +96,8 @@ class Restriction:
                 length = (stop - low) / 2
                 continue
             yield result
-            self._pieces_per_unit = pieces / (stop - low)
+            density = pieces / (stop - low)  # its noise is the larger, the fewer the pieces: average it
+            self._pieces_per_unit = (self._pieces_per_unit + density) / 2 if self._pieces_per_unit else density
             length = min(self._points / self._pieces_per_unit, 8 * (stop - low))
             low = stop
 
@@ -110,6 +111,8 @@ class Restriction:
         template = next(f for f in (*leaves, *moving) if isinstance(f, LineFunction))
         out = [_output(leaf, template) for leaf in leaves]
         pieces = max(f.pieces for f in out if isinstance(f, LineFunction))
+        if self.device.type == "cpu" and meter.peak > self.memory_budget / 8:
+            give_back()
         # Aim at a part of the budget, as the next window may be richer than this one.
         limit = 0.7 * self.memory_budget * pieces / max(meter.peak, 1)
         if self.device.type == "cpu":
