@@ -7,7 +7,7 @@ from scipy import special, stats
 from sigad import baselines
 from sigad.errors import ConfigurationError, NumericalError
 from sigad.experiments import run_trials
-from sigad.experiments.knn import calibrate_threshold
+from sigad.experiments.knn_synthetic import calibrate_threshold
 from sigad.rates import rejection_rate, uniformity
 from sigad.seeds import trial_streams
 

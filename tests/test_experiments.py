@@ -7,7 +7,8 @@ from sigad.data.synthetic import draw_knn_instances
 from sigad.errors import ConfigurationError
 from sigad.experiments.chunks import chunk_names, chunk_range
 from sigad.experiments.design import grid_values, lay_out
-from sigad.experiments.knn import calibrate_threshold, parse_candidates
+from sigad.experiments.knn import parse_candidates
+from sigad.experiments.knn_synthetic import calibrate_threshold
 from sigad.experiments.rows import read_rows, write_rows
 from sigad.seeds import trial_streams
 

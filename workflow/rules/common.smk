@@ -11,6 +11,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SOURCE, os.environ.get(
 for library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -68,11 +69,21 @@ onstart:
         print(f"Data set left out: {name} ({reason})", file=sys.stderr)
 
 
+@cache
 def stage_code(rule, *modules):
     """Digest of a rule's stage, of the given modules, and of every module of the library that they import."""
     return source_digest(
         Path(workflow.basedir, "workflow/stages", f"{rule}.py"),
         *(Path(SOURCE, *module.split(".")).with_suffix(".py") for module in modules),
+    )
+
+
+def method_code(name):
+    """Digest of what a method's trials depend on: the stage, the method, and the kind of the experiment."""
+    return lambda wildcards: stage_code(
+        "test",
+        f"sigad.baselines.{name}",
+        f"sigad.experiments.{EXPERIMENTS[wildcards.experiment].kind}",
     )
 
 

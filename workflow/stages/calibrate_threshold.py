@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from sigad.experiments.knn import calibrate_threshold
+from sigad.experiments.knn_synthetic import calibrate_threshold
 from sigad.logs import stage_log
 
 with stage_log(snakemake.log[0]) as log:

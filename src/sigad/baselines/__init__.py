@@ -49,6 +49,18 @@ class Problems(Protocol):
     null: Null
 
     @property
+    def selected(self) -> NDArray[np.bool_]:
+        """Whether the detector selected a hypothesis, (B,)."""
+
+    @property
+    def null_true(self) -> NDArray[np.bool_]:
+        """Whether the selected hypothesis is true, (B,)."""
+
+    @property
+    def normal(self) -> NDArray[np.bool_]:
+        """Whether the instance under test is a normal one, (B,)."""
+
+    @property
     def statistic(self) -> NDArray[np.float64]:
         """Observed test statistics, (B,)."""
 

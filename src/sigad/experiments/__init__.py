@@ -1,6 +1,14 @@
 """From a setting and a range of repetitions to rows: one per trial, none ever dropped.
 
-An experiment's *kind* says how its trials are made: a module here with ``draw_problems``. What the rows mean:
+An experiment's *kind* says how its trials are made. It is a module ``sigad.experiments.<kind>`` with
+
+``draw(setting, streams, **inputs) -> Iterator``
+    the problems of the given trials, in blocks of bounded memory; ``inputs`` is what else they need, a threshold or a
+    table, for instance.
+``check(setting)``
+    raises ConfigurationError for a setting that cannot be computed.
+
+What the rows mean:
 
 ======================  ====================================================================================
 ``rep``                 repetition number
@@ -14,30 +22,30 @@ An experiment's *kind* says how its trials are made: a module here with ``draw_p
 ======================  ====================================================================================
 """
 
+import importlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 
 import numpy as np
 
 from sigad import baselines
 from sigad.errors import ConfigurationError, NumericalError
-from sigad.experiments.knn import KnnProblems, draw_synthetic, draw_tabular
 from sigad.result import FAILED, NOT_SELECTED, TESTED
 from sigad.seeds import Streams
 
-KINDS = {"knn_synthetic": draw_synthetic, "knn_tabular": draw_tabular}
+KINDS = ("knn_synthetic", "knn_tabular")
 Rows = dict[str, np.ndarray]
 
 # What a trial may fail with and still be a row. Anything else is a bug and must stop the run.
 _FAILURES = (NumericalError, np.linalg.LinAlgError)
 
 
-def draw_problems(kind: str, setting: dict, streams: Sequence[Streams], **inputs) -> Iterator[KnnProblems]:
-    """The problems of the given trials, in blocks of bounded memory; see the kind's own function for ``inputs``."""
+def load_kind(kind: str) -> ModuleType:
+    """The module of a kind, imported only now: some need torch, which takes seconds."""
     if kind not in KINDS:
         raise ConfigurationError(f"the kind of an experiment must be one of {', '.join(KINDS)}, not {kind!r}")
-    return KINDS[kind](setting, streams, **inputs)
+    return importlib.import_module(f"{__name__}.{kind}")
 
 
 def run_trials(kind: str, method: str, setting: dict, streams: Sequence[Streams], **inputs) -> Rows:
@@ -45,7 +53,7 @@ def run_trials(kind: str, method: str, setting: dict, streams: Sequence[Streams]
 
     Parameters
     ----------
-    kind : key of ``KINDS``.
+    kind : one of ``KINDS``.
     method : name of a baseline (:mod:`sigad.baselines`).
     setting : the parameters of the trials.
     streams : one per repetition.
@@ -62,13 +70,13 @@ def run_trials(kind: str, method: str, setting: dict, streams: Sequence[Streams]
     """
     baseline = baselines.load(method, kind)
     parts, start = [], 0
-    for problems in draw_problems(kind, setting, streams, **inputs):
+    for problems in load_kind(kind).draw(setting, streams, **inputs):
         parts.append(_test(baseline, problems, streams[start : start + len(problems)]))
         start += len(problems)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _test(baseline: ModuleType, problems: KnnProblems, streams: Sequence[Streams]) -> Rows:
+def _test(baseline: ModuleType, problems: baselines.Problems, streams: Sequence[Streams]) -> Rows:
     if baseline.NEEDS_SELECTION:
         tested, null_true = problems.selected, problems.null_true
     else:

@@ -4,13 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sigad import baselines
-from sigad.data import noise
-from sigad.data.synthetic import MODELS
 from sigad.errors import ConfigurationError
-from sigad.experiments import KINDS
+from sigad.experiments import KINDS, load_kind
 from sigad.experiments.chunks import chunk_names
-from sigad.experiments.knn import parse_candidates
-from sigad.knn.detection import METRICS
 from sigad.rates import MEASURES
 
 Setting = dict[str, object]
@@ -78,7 +74,7 @@ def lay_out(name: str, entry: Mapping, points: Mapping[str, Setting], config: Ma
         settings = {point: {**defaults, **fixed, **values} for point, values in points.items()}
         for point, setting in settings.items():
             try:
-                _check_setting(kind, setting)
+                load_kind(kind).check(setting)
             except ConfigurationError as error:
                 raise ConfigurationError(f"at {point}: {error}") from None
         for method in entry["methods"]:
@@ -104,23 +100,3 @@ def _omitted(method: str, setting: Setting, rules: Sequence[Mapping]) -> bool:
         method in rule["methods"] and all(setting.get(key) == value for key, value in rule.items() if key != "methods")
         for rule in rules
     )
-
-
-def _check_setting(kind: str, setting: Setting) -> None:
-    candidates = parse_candidates(setting["k"])
-    if setting["metric"] not in METRICS:
-        raise ConfigurationError(f"metric must be one of {', '.join(METRICS)}, not {setting['metric']!r}")
-    if not 0 < setting["quantile"] < 1:
-        raise ConfigurationError(f"quantile must lie between 0 and 1, not {setting['quantile']!r}")
-    if kind == "knn_tabular":
-        if setting["instance"] not in ("normal", "anomaly"):
-            raise ConfigurationError(f'instance must be "normal" or "anomaly", not {setting["instance"]!r}')
-        return
-    if candidates[-1] > setting["n"]:
-        raise ConfigurationError(
-            f"k = {setting['k']} needs at least as many training instances, but n = {setting['n']}"
-        )
-    if setting["distance"] != 0:
-        noise.check_distance(setting["noise"], float(setting["distance"]))
-    if setting["model"] not in MODELS:
-        raise ConfigurationError(f"model must be one of {', '.join(MODELS)}, not {setting['model']!r}")

@@ -1,6 +1,5 @@
-"""Trials of k-nearest-neighbour anomaly detection, synthetic and on tables."""
+"""Problems of k-nearest-neighbour anomaly detection, wherever their instances come from."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,13 +8,11 @@ from scipy import special
 
 from sigad.baselines import PValues
 from sigad.data import noise
-from sigad.data.synthetic import draw_knn_instances
 from sigad.errors import ConfigurationError
-from sigad.knn.detection import Detections, detect
-from sigad.knn.inference import blocks, statistic
+from sigad.knn.detection import METRICS, Detections
+from sigad.knn.inference import statistic
 from sigad.knn.regions import order_region, selection_region
 from sigad.region import Region
-from sigad.seeds import Streams
 from sigad.truncated import Null, truncated_pvalue
 
 
@@ -105,91 +102,11 @@ def parse_candidates(text: str | int) -> tuple[int, ...]:
     return candidates
 
 
-def draw_synthetic(setting: dict, streams: Sequence[Streams], *, theta: float) -> Iterator[KnnProblems]:
-    """Problems of synthetic instances (kind ``knn_synthetic``).
-
-    Parameters
-    ----------
-    setting : ``model``, ``clusters``, ``n``, ``d``, ``k``, ``signal``, ``metric``, ``noise``, ``distance``.
-    streams : one per trial.
-    theta : threshold of the anomaly score, from :func:`calibrate_threshold`.
-    """
-    family = (setting["noise"], float(setting["distance"]))
-    for block in blocks(len(streams), setting["n"] * setting["d"]):
-        instances = draw_knn_instances(
-            [stream.data() for stream in streams[block]],
-            model=setting["model"],
-            n=setting["n"],
-            d=setting["d"],
-            clusters=setting["clusters"],
-            signal=setting["signal"],
-            family=family[0],
-            distance=family[1],
-        )
-        detections = detect(
-            instances.x_test,
-            instances.x_train,
-            k=parse_candidates(setting["k"]),
-            theta=theta,
-            metric=setting["metric"],
-        )
-        difference = instances.signal_difference(detections.index)
-        normal = np.full(len(detections), setting["signal"] == 0)
-        yield KnnProblems(detections, np.asarray(1.0), (difference == 0).all(axis=-1), normal, difference, family)
-
-
-def calibrate_threshold(setting: dict, seed: int, size: int) -> float:
-    """The threshold theta: a quantile of the anomaly score over held-out normal instances of the same distribution.
-
-    Parameters
-    ----------
-    setting : as for :func:`draw_synthetic`, and ``quantile``. The signal does not matter.
-    seed : root seed.
-    size : number of held-out normal instances, each with training instances of its own.
-    """
-    normal = {**setting, "signal": 0.0}
-    relevant = ("model", "clusters", "n", "d", "k", "metric", "noise", "distance")
-    name = "_".join(f"{key}={setting[key]}" for key in relevant)
-    streams = [Streams(seed, "calibrate_threshold", name, repetition) for repetition in range(size)]
-    scores = [problems.detections.score for problems in draw_synthetic(normal, streams, theta=np.inf)]
-    return float(np.quantile(np.concatenate(scores), setting["quantile"]))
-
-
-def draw_tabular(setting: dict, streams: Sequence[Streams], *, table) -> Iterator[KnnProblems]:
-    """Problems of a real table (kind ``knn_tabular``): every trial splits the normal rows anew.
-
-    Parameters
-    ----------
-    setting : ``instance`` ("normal", a held-out normal row, or "anomaly"), ``n`` (at most), ``k``, ``quantile``,
-        ``metric``.
-    streams : one per trial.
-    table : :class:`sigad.data.tabular.Table`.
-    """
-    from sigad.data import tabular
-
+def check_knn_setting(setting: dict) -> tuple[int, ...]:
+    """Check what all kinds of k-nearest-neighbour experiments have in common; the candidates of k."""
     candidates = parse_candidates(setting["k"])
-    anomalous = setting["instance"] == "anomaly"
-    for block in blocks(len(streams), setting["n"] * table.x.shape[1]):
-        trials = [
-            tabular.draw(
-                table,
-                stream.data(),
-                n=setting["n"],
-                candidates=candidates,
-                quantile=setting["quantile"],
-                anomalous=anomalous,
-                metric=setting["metric"],
-            )
-            for stream in streams[block]
-        ]
-        detections = detect(
-            np.stack([trial.x_test for trial in trials]),
-            np.stack([trial.x_train for trial in trials]),
-            k=candidates,
-            theta=np.array([trial.theta for trial in trials]),
-            metric=setting["metric"],
-        )
-        covariance = np.stack([trial.covariance for trial in trials])
-        normal = np.full(len(trials), not anomalous)
-        # What generated a real row is unknown: a normal test row counts as a true null hypothesis.
-        yield KnnProblems(detections, covariance, normal, normal)
+    if setting["metric"] not in METRICS:
+        raise ConfigurationError(f"metric must be one of {', '.join(METRICS)}, not {setting['metric']!r}")
+    if not 0 < setting["quantile"] < 1:
+        raise ConfigurationError(f"quantile must lie between 0 and 1, not {setting['quantile']!r}")
+    return candidates

@@ -2,4 +2,4 @@ use rule test as test_bonferroni with:
     wildcard_constraints:
         method="bonferroni",
     params:
-        code=stage_code("test", "sigad.baselines.bonferroni"),
+        code=method_code("bonferroni"),

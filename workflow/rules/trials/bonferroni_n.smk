@@ -2,4 +2,4 @@ use rule test as test_bonferroni_n with:
     wildcard_constraints:
         method="bonferroni_n",
     params:
-        code=stage_code("test", "sigad.baselines.bonferroni_n"),
+        code=method_code("bonferroni_n"),

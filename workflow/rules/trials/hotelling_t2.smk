@@ -2,4 +2,4 @@ use rule test as test_hotelling_t2 with:
     wildcard_constraints:
         method="hotelling_t2",
     params:
-        code=stage_code("test", "sigad.baselines.hotelling_t2"),
+        code=method_code("hotelling_t2"),

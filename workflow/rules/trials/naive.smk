@@ -2,4 +2,4 @@ use rule test as test_naive with:
     wildcard_constraints:
         method="naive",
     params:
-        code=stage_code("test", "sigad.baselines.naive"),
+        code=method_code("naive"),

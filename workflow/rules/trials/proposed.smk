@@ -2,4 +2,4 @@ use rule test as test_proposed with:
     wildcard_constraints:
         method="proposed",
     params:
-        code=stage_code("test", "sigad.baselines.proposed"),
+        code=method_code("proposed"),

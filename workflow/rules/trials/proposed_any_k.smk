@@ -2,4 +2,4 @@ use rule test as test_proposed_any_k with:
     wildcard_constraints:
         method="proposed_any_k",
     params:
-        code=stage_code("test", "sigad.baselines.proposed_any_k"),
+        code=method_code("proposed_any_k"),

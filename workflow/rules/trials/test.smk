@@ -4,7 +4,7 @@
 #         wildcard_constraints:
 #             method="<name>",
 #         params:
-#             code=stage_code("test", "sigad.baselines.<name>"),
+#             code=method_code("<name>"),
 
 
 def trial_inputs(wildcards):

@@ -2,4 +2,4 @@ use rule test as test_unselective_oracle with:
     wildcard_constraints:
         method="unselective_oracle",
     params:
-        code=stage_code("test", "sigad.baselines.unselective_oracle"),
+        code=method_code("unselective_oracle"),
