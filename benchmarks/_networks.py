@@ -28,9 +28,7 @@ class UNet(nn.Module):
         ins = (channels, *widths)
         self.down = nn.ModuleList(Block(i, o, embedding) for i, o in zip(ins[:-2], widths[:-1], strict=True))
         self.middle = Block(widths[-2], widths[-1], embedding)
-        self.up = nn.ModuleList(
-            Block(i + o, o, embedding) for i, o in zip(widths[:0:-1], widths[-2::-1], strict=True)
-        )
+        self.up = nn.ModuleList(Block(i + o, o, embedding) for i, o in zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.out = nn.Conv2d(widths[0], channels, 1)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
@@ -93,8 +91,8 @@ def trained_unet(size: int, steps: int, seed: int = 0) -> UNet:
     return unet.eval()
 
 
-def localization(unet: UNet, size: int, seed: int = 0) -> tuple[Localizer, Tensor, Tensor, Tensor]:
-    """A detector and an image with a detection: (score map, x at z = 0, direction, observed mask)."""
+def localization(unet: UNet, size: int, seed: int = 0) -> tuple[Localizer, Tensor, Tensor, Tensor, float]:
+    """A detector and an image with a detection: (score map, x at z = 0, direction, observed mask, statistic)."""
     generator = torch.Generator().manual_seed(seed)
     while True:
         detector = Localizer(unet, size, generator).eval()
@@ -105,4 +103,4 @@ def localization(unet: UNet, size: int, seed: int = 0) -> tuple[Localizer, Tenso
             count = mask.sum()
             direction = mask.float() / (2 * count).sqrt()
             statistic = (x[mask].mean() - reference[mask].mean()) * (count / 2).sqrt()
-            return detector, x - statistic * direction, direction, mask
+            return detector, x - statistic * direction, direction, mask, float(statistic)
