@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from tests.real_data import cifar_resnet20, squeezenet
 from torch import nn
 
 from sigad import region as rg
@@ -91,10 +92,10 @@ def bisected(inside, grid):
     return np.reshape(ends, (-1, 2))
 
 
-def assert_region_is_exact(x_test, x_train, problem, *, condition_on_k, points=800):
+def assert_region_is_exact(x_test, x_train, problem, *, condition_on_k, points=800, scale=1.0):
     found, shape, network = detect_network(x_test[None], x_train, **problem)
     assert found.selected[0]
-    t = float(np.linalg.norm(found.difference[0]) / np.sqrt(2))
+    t = float(np.linalg.norm(found.difference[0]) / np.sqrt(2) / scale)
     pair = MovingPair.of(network, found, 0, t, shape)
     result = pair.search(condition_on_k=condition_on_k, exhaustive=True)
     low, high = result.searched
@@ -126,3 +127,22 @@ def test_small_networks(metric, condition_on_k):
         pieces += result.n_pieces
         intervals += len(result.region)
     assert pieces > 9 * 20 and intervals >= 9
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_networks_with_real_weights(seed):
+    """Ten problems on real patches: SqueezeNet with ImageNet weights, ResNet-20 with CIFAR-10 weights."""
+    from skimage import data
+
+    rng = np.random.default_rng(seed)
+    network = squeezenet("features.4") if seed % 2 else cifar_resnet20("layer1")
+    textures = [data.brick(), data.grass(), data.gravel()]
+    patch = lambda t: t[(slice(r := rng.integers(480), r + 16), slice(c := rng.integers(480), c + 16))]  # noqa: E731
+    images = np.stack([patch(textures[seed % 3]) for _ in range(13)])[:, None].astype(float)
+    images = images + rng.normal(scale=4, size=images.shape)
+    features = NetworkFeatures(network)
+    x_test, x_train = images[0], images[1:]
+    problem = dict(k=[1, 2, 4], metric=METRICS[seed % 3], features=features, train_features=features(x_train))
+    seen, *_ = detect_network(x_test[None], x_train, theta=-np.inf, **problem)
+    problem["theta"] = float(seen.score[0] - 0.1)
+    assert_region_is_exact(x_test, x_train, problem, condition_on_k=bool(seed % 4), points=100, scale=30.0)

@@ -83,7 +83,7 @@ class NetworkFeatures:
         parts = []
         with torch.no_grad():
             for start in range(0, len(x), batch_size):
-                batch = torch.as_tensor(x[start : start + batch_size]).to(self.device, dtype)
+                batch = torch.tensor(x[start : start + batch_size], device=self.device, dtype=dtype)
                 parts.append(module(batch).reshape(len(batch), -1).cpu().numpy())
         if not parts:
             raise InvalidInputError("there are no instances")
@@ -121,6 +121,7 @@ class MovingPair:
         test, neighbour = detections.x_test[b].reshape(shape), detections.x_train[b, j].reshape(shape)
         event = Event(
             train=np.delete(detections.f_train[b], j, axis=0),
+            before=np.arange(detections.f_train.shape[1] - 1) < j,
             candidates=detections.candidates,
             k=int(detections.k[b]),
             theta=float(detections.theta[b]),

@@ -24,6 +24,9 @@ from sigad.knn.detection import Metric, norm, penalty
 # Numbers per block of the refinement for l1 and linf.
 _BLOCK = 1 << 22
 _MAX_SPLITS = 200
+# Distances that differ by less, in units of rounding, are equal: networks do give equal features to different instances
+# (where all ReLUs of a channel are off), on whole intervals of z.
+_ROUNDING = 64
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,13 @@ class Pieces:
 class Event:
     """What the detector selected, and against whom.
 
-    ``train`` (n - 1, D) the features of all training instances but the neighbour, which do not move; ``dimension`` D;
-    ``candidates``, ``k``, ``theta`` and ``metric`` as in :class:`~sigad.knn.detection.Detections`, of one problem.
+    ``train`` (n - 1, D) the features of all training instances but the neighbour, which do not move; ``before``
+    (n - 1,) whether they stand before the neighbour in the training set, so that they win ties; ``candidates``, ``k``,
+    ``theta`` and ``metric`` as in :class:`~sigad.knn.detection.Detections`, of one problem.
     """
 
     train: NDArray[np.float64]
+    before: NDArray[np.bool_]
     candidates: tuple[int, ...]
     k: int
     theta: float
@@ -65,7 +70,7 @@ def selected_region(pieces: Pieces, event: Event, *, condition_on_k: bool = True
     ``condition_on_k``: for the same k; otherwise for any of the candidates, the one with the largest score at z.
     """
     distances = _Distances(pieces, event)
-    count = distances.closer(1.0, np.ones(distances.pieces, bool))
+    count = distances.closer(1.0, np.ones(distances.pieces, bool), ties=True)
     ks = (event.k,) if condition_on_k else event.candidates
     return rg.union(rg.EMPTY, *[_region_for(distances, event, count, k) for k in ks])
 
@@ -74,7 +79,7 @@ def _region_for(distances: "_Distances", event: Event, count: "_Steps", k: int) 
     """Where j is the k-th neighbour, k has the largest score, and that score exceeds the threshold."""
     region = count.where(lambda closer: closer == k - 1)
     d = event.dimension
-    if len(region) and event.theta > -np.inf:
+    if len(region):
         region = rg.intersection(region, distances.farther(np.exp(event.theta + penalty(k, d))))
     for other in event.candidates:
         if other == k or not len(region):
@@ -124,24 +129,34 @@ class _Distances:
             square = lambda x: np.einsum("kd,kd->k", x, x, dtype=np.float64)  # noqa: E731
             d_i = square(self.train) - 2.0 * (self.test @ self.train.T).astype(np.float64)
             self.d_i = np.maximum(d_i + square(self.test)[:, None], 0.0)
+            self.scale = square(self.test)[:, None] + square(self.train)
             self.d_j = square(self.apart)
             self.bend_i, self.bend_j = square(np.diff(self.test, axis=0)), square(np.diff(self.apart, axis=0))
         else:
             self.test, self.train, self.apart = (x.astype(np.float64) for x in (self.test, self.train, self.apart))
             self.d_i = _cross_distances(self.test, self.train, event.metric)
             self.d_j = norm(self.apart, event.metric)
+            self.scale = self.d_i + self.d_j[:, None]
             self.bend_i = norm(np.diff(self.test, axis=0), event.metric)
             self.bend_j = norm(np.diff(self.apart, axis=0), event.metric)
 
-    def closer(self, lam: float, which: NDArray[np.bool_]) -> _Steps:
-        """How many of the others are closer than lam d_j, along the pieces that the mask (K,) names."""
+    def closer(self, lam: float, which: NDArray[np.bool_], ties: bool = False) -> _Steps:
+        """How many of the others are closer than lam d_j, along the pieces that the mask (K,) names.
+
+        With ``ties``, those that stand before j in the training set count as well when they are equally close.
+        """
         some = np.flatnonzero(which)
         factor = lam**2 if self.l2 else lam
         g0, g1 = (self.d_i[at] - factor * self.d_j[at, None] for at in (some, some + 1))
+        shift = np.zeros_like(g0)
+        if ties:
+            eps = _ROUNDING * np.finfo(self.test.dtype).eps
+            shift = eps * self.scale[some] * np.where(self.event.before, 1.0, -1.0)
+            g0, g1 = g0 - shift, g1 - shift
         if self.l2:
             segment, u, change = _quadratic_roots(g0, g1, (self.bend_i - factor * self.bend_j)[some])
         else:
-            segment, u, change = self._refined(g0, g1, lam, some)
+            segment, u, change = self._refined(g0, g1, lam, some, shift)
         return self._steps(some, (g0 < 0).sum(axis=1), segment, u, change)
 
     def farther(self, distance: float) -> rg.Region:
@@ -152,7 +167,8 @@ class _Distances:
             segment, u, change = _quadratic_roots(gap[:-1], gap[1:], -self.bend_j)
         else:
             gap = distance - self.d_j[:, None]
-            segment, u, change = self._refined(gap[:-1], gap[1:], 1.0, some, constant=distance)
+            zero = np.zeros((self.pieces, 1))
+            segment, u, change = self._refined(gap[:-1], gap[1:], 1.0, some, zero, constant=distance)
         return self._steps(some, (gap[:-1, 0] < 0).astype(int), segment, u, change).where(lambda m: m > 0)
 
     def _steps(self, some: NDArray, start: NDArray, segment: NDArray, u: NDArray, change: NDArray) -> _Steps:
@@ -170,8 +186,8 @@ class _Distances:
         end = np.where(last, right[owner], np.append(position[1:], np.nan)) if len(owner) else position
         return _Steps(position, end, value)
 
-    def _refined(self, g0: NDArray, g1: NDArray, lam: float, some: NDArray, constant: float | None = None):
-        """Sign changes of d_i - lam d_j (of constant - d_j) inside the pieces `some`, for distances that are convex.
+    def _refined(self, g0, g1, lam: float, some: NDArray, shift: NDArray, constant: float | None = None):
+        """Sign changes of d_i - lam d_j - shift (of constant - d_j) inside the pieces `some`; the distances are convex.
 
         Over a piece the difference changes by at most |D_i| + lam |D_j|: most pieces and instances are settled by that.
         The others are split until tangents and chords of the convex functions settle them, or both are linear.
@@ -183,18 +199,19 @@ class _Distances:
         step = max(1, _BLOCK // self.test.shape[1])
         for begin in range(0, len(where), step):
             w, i = where[begin : begin + step], instance[begin : begin + step]
-            which, u, change = _convex_roots(self._pair(some[w], i, lam, constant), len(w))
+            which, u, change = _convex_roots(self._pair(some[w], i, lam, shift[w, i], constant), len(w))
             parts.append((w[which], u, change))
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
-    def _pair(self, segment: NDArray, instance: NDArray, lam: float, constant: float | None):
-        """(which, u) -> values, right and left derivatives of d_i and lam d_j at u in [0, 1] of the given pairs."""
+    def _pair(self, segment: NDArray, instance: NDArray, lam: float, shift: NDArray, constant: float | None):
+        """(which, u) -> values, right and left derivatives of d_i and lam d_j + shift at u in [0, 1] of given pairs."""
         metric = self.event.metric
 
         def evaluate(which: NDArray, u: NDArray):
             s = segment[which]
             apart, step = self.apart[s], self.apart[s + 1] - self.apart[s]
             second = [lam * x for x in _value_and_slopes(apart + u[:, None] * step, step, metric)]
+            second[0] = second[0] + shift[which]
             if constant is not None:
                 return [np.full(len(u), constant), np.zeros(len(u)), np.zeros(len(u))], second
             step = self.test[s + 1] - self.test[s]
@@ -269,7 +286,7 @@ def _convex_roots(evaluate, size: int) -> tuple[NDArray, NDArray, NDArray]:
     which, low, high = np.arange(size), np.zeros(size), np.ones(size)
     at_low, at_high = evaluate(which, low), evaluate(which, high)
     found = []
-    for _ in range(_MAX_SPLITS):
+    for split in range(_MAX_SPLITS):
         width = high - low
         (f0, fs0, _), (h0, hs0, _) = at_low
         (f1, _, fs1), (h1, _, hs1) = at_high
@@ -293,10 +310,9 @@ def _convex_roots(evaluate, size: int) -> tuple[NDArray, NDArray, NDArray]:
         which, low, high, at_low, at_high = which[more], low[more], high[more], pick(at_low), pick(at_high)
         g0, g1, crosses = g0[more], g1[more], crosses[more]
         with np.errstate(divide="ignore", invalid="ignore"):
-            fraction = np.where(crosses, np.clip(g0 / (g0 - g1), 0.02, 0.98), 0.5)
+            fraction = np.where(crosses & (split % 2 == 0), np.clip(g0 / (g0 - g1), 0.02, 0.98), 0.5)
         middle = low + fraction * (high - low)
         at_middle = evaluate(which, middle)
-        # For distinct halves only: a middle that rounds to an end point would split nothing.
         join = lambda a, b: [[np.concatenate(y) for y in zip(*z, strict=True)] for z in zip(a, b, strict=True)]  # noqa: E731
         at_low, at_high = join(at_low, at_middle), join(at_middle, at_high)
         which = np.concatenate([which, which])

@@ -1,0 +1,313 @@
+"""Networks as feature maps of images: preprocessing, weights by their exact name, truncation at a named layer.
+
+The test is about pixels, so that everything between them and the features belongs into one module: gray to colour, the
+order of the channels, normalisation and upsampling are affine, and the network itself is piecewise linear.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sigad.errors import ConfigurationError, InvalidInputError, MissingDataError
+
+logger = logging.getLogger(__name__)
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+class _Reached(Exception):
+    """Carries the output of the layer at which a truncated network stops."""
+
+    def __init__(self, output):
+        self.output = output
+
+
+class Truncated(nn.Module):
+    """A network up to and with one of its layers, by the layer's name in ``named_modules()``.
+
+    The network is run as it is and left at the layer, so that any architecture can be truncated; nothing behind the
+    layer is computed.
+
+    Raises ConfigurationError, with the names there are, for an unknown layer.
+    """
+
+    def __init__(self, network: nn.Module, layer: str):
+        super().__init__()
+        names = [name for name, _ in network.named_modules() if name]
+        if layer not in names:
+            raise ConfigurationError(f"the network has no layer {layer!r}; its layers are: {', '.join(names)}")
+        self.network, self.layer = network, layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        def leave(module, inputs, output):
+            raise _Reached(output)
+
+        hook = self.network.get_submodule(self.layer).register_forward_hook(leave)
+        try:
+            self.network(x)
+        except _Reached as reached:
+            return reached.output
+        finally:
+            hook.remove()
+        raise ConfigurationError(f"the network does not run through its layer {self.layer!r}")
+
+
+class ImageFeatures(nn.Module):
+    """Pixels to features: an affine preprocessing, a network, and optionally the mean over each channel.
+
+    Parameters
+    ----------
+    network : sees (m, 3, H, W), or (m, 1, H, W) if ``mean`` has one entry.
+    mean, std : of each channel, subtracted and divided by, in the units of the pixels after ``scale``.
+    scale : multiplied with the pixels first, for instance 1/255.
+    bgr : the network expects the channels in the order blue, green, red.
+    resize : (H, W) that the network sees, by bilinear interpolation; None to leave the size.
+    pool : take the mean of each channel of the output over its positions.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
+        scale: float = 1.0,
+        bgr: bool = False,
+        resize: tuple[int, int] | None = None,
+        pool: bool = True,
+    ):
+        super().__init__()
+        self.network, self.scale, self.bgr, self.resize, self.pool = network, scale, bgr, resize, pool
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64).reshape(-1, 1, 1).float())
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float64).reshape(-1, 1, 1).float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * self.scale
+        if x.shape[-3] == 1 and len(self.mean) == 3:
+            x = torch.cat([x, x, x], dim=-3)
+        if self.bgr:
+            x = torch.cat([x[:, 2:3], x[:, 1:2], x[:, 0:1]], dim=1)
+        x = (x - self.mean) / self.std
+        if self.resize is not None:
+            x = F.interpolate(x, size=self.resize, mode="bilinear", align_corners=False)
+        x = self.network(x)
+        return x.mean(dim=(2, 3)) if self.pool and x.ndim == 4 else x
+
+
+class CifarBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut that subsamples and pads with zero channels (He et al. 2016, option A)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.stride, self.extra = stride, outputs - inputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        if self.extra:
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.extra // 2, self.extra // 2))
+        return F.relu(out + x)
+
+
+class CifarResNet(nn.Module):
+    """ResNet of depth 6 blocks + 2 for 32x32 images (He et al. 2016, section 4.2); 20 layers for three blocks."""
+
+    def __init__(self, blocks: int = 3, classes: int = 10):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
+        for i, (inputs, outputs, stride) in enumerate(((16, 16, 1), (16, 32, 2), (32, 64, 2)), 1):
+            layers = [
+                CifarBlock(inputs if b == 0 else outputs, outputs, stride if b == 0 else 1) for b in range(blocks)
+            ]
+            setattr(self, f"layer{i}", nn.Sequential(*layers))
+        self.linear = nn.Linear(64, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.linear(x.mean(dim=(2, 3)))
+
+
+def small_cnn(channels: int = 1, classes: int = 12) -> nn.Sequential:
+    """The small network of the quick run: three convolutions with batch norm and ReLU, and max pooling between."""
+
+    def block(inputs: int, outputs: int) -> list[nn.Module]:
+        return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+    return nn.Sequential(
+        *block(channels, 16),
+        nn.MaxPool2d(2),
+        *block(16, 32),
+        nn.MaxPool2d(2),
+        *block(32, 32),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(32, classes),
+    )
+
+
+def torchvision_weights(name: str):
+    """The weights of an exact name such as ``ResNet18_Weights.IMAGENET1K_V1``.
+
+    Raises ConfigurationError, with the nearest names there are, for an unknown one.
+    """
+    from sigad.vision import import_torchvision
+
+    models = import_torchvision().models
+    owner, _, member = name.partition(".")
+    enum = getattr(models, owner, None)
+    if not (owner.endswith("_Weights") and hasattr(enum, "__members__")):
+        known = [n for n in dir(models) if n.endswith("_Weights")]
+        raise ConfigurationError(f"torchvision has no weights {name!r}; it has {', '.join(known)}")
+    if member not in enum.__members__:
+        raise ConfigurationError(f"{owner} has no {member!r}, only {', '.join(enum.__members__)}")
+    return enum[member]
+
+
+def weights_path(name: str, data_dir: str | Path) -> Path:
+    """Where downloaded weights lie: ``<data_dir>/weights/<name>.pth``."""
+    return Path(data_dir) / "weights" / f"{name}.pth"
+
+
+def fetch_weights(name: str, data_dir: str | Path, *, url: str | None = None) -> Path:
+    """Make the torchvision weights of an exact name available as a file, downloading them if need be.
+
+    The digest that torchvision puts into the file name is checked. ``url`` replaces torchvision's address, for a mirror
+    (``file://`` as well).
+
+    Raises MissingDataError, saying what to do, when they cannot be downloaded, and InvalidInputError when the file is
+    not the one that is meant.
+    """
+    weights, path = torchvision_weights(name), weights_path(name, data_dir)
+    prefix = Path(urlparse(weights.url).path).stem.rpartition("-")[2]
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".part")
+        _download(url or weights.url, partial, name, path)
+        _check_prefix(partial, prefix, name)
+        os.replace(partial, path)
+    _check_prefix(path, prefix, name)
+    return path
+
+
+def _download(url: str, partial: Path, name: str, path: Path) -> None:
+    try:
+        if urlparse(url).scheme == "file":
+            shutil.copyfile(url2pathname(urlparse(url).path), partial)
+        else:
+            torch.hub.download_url_to_file(url, str(partial), progress=False)
+    except Exception as error:  # whatever the transport raises: the reader needs the address and a way out
+        partial.unlink(missing_ok=True)
+        raise MissingDataError(
+            f"the weights {name} could not be downloaded from {url} ({error}): try again with a network connection, or "
+            f"put the file at {path}"
+        ) from error
+
+
+def _check_prefix(path: Path, prefix: str, name: str) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(prefix):
+        if path.suffix == ".part":
+            path.unlink()
+        raise InvalidInputError(
+            f"the file of the weights {name} has sha256 {found}, which should begin with {prefix}: remove {path} and "
+            "fetch it again"
+        )
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file of weights: a PyTorch file (of tensors only) or an ``.npz`` of arrays.
+
+    A ``state_dict`` inside a checkpoint is found, and the prefix ``module.`` of parallel training is removed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingDataError(f"there is no file of weights {path}: put it there, or correct `features: path`")
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            return {name.replace("/", "."): torch.from_numpy(arrays[name]) for name in arrays.files}
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = state.get("state_dict", state)
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def build(architecture: str) -> nn.Module:
+    """An architecture without weights: ``small_cnn``, ``cifar_resnet20``, or the name of a torchvision model."""
+    if architecture == "small_cnn":
+        return small_cnn()
+    if architecture == "cifar_resnet20":
+        return CifarResNet(3)
+    from sigad.vision import import_torchvision
+
+    models = import_torchvision().models
+    if architecture not in models.list_models(module=models):
+        raise ConfigurationError(
+            f"there is no architecture {architecture!r}: choose small_cnn, cifar_resnet20, or a torchvision model such "
+            "as resnet18"
+        )
+    return models.get_model(architecture, weights=None)
+
+
+def squeezenet_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the tensors of SqueezeNet 1.1 from their Caffe names (``fire2.squeeze1x1``) to torchvision's."""
+    places = {"conv1": "features.0", "conv10": "classifier.1"}
+    places |= {f"fire{i}": f"features.{j}" for i, j in zip(range(2, 10), (3, 4, 6, 7, 9, 10, 11, 12), strict=True)}
+    result = {}
+    for name, value in state.items():
+        first, _, rest = name.partition(".")
+        result[f"{places[first]}.{rest.replace('squeeze1x1', 'squeeze')}"] = value
+    return result
+
+
+def load_features(entry: Mapping[str, Any], data_dir: str | Path = "data") -> ImageFeatures:
+    """The feature map that an entry of the section ``features`` of the configuration describes.
+
+    Parameters
+    ----------
+    entry : ``weights``, the exact name of torchvision weights (downloaded on first use), or ``architecture`` and
+        ``path``, a file of weights; ``layer``, the name of the last layer, null for the whole network; and the
+        parameters of :class:`ImageFeatures`.
+    data_dir : folder of downloaded files.
+
+    Returns
+    -------
+    The module, in eval mode, without gradients.
+    """
+    options = {
+        key: entry[key] for key in ("mean", "std", "scale", "bgr", "resize", "pool") if entry.get(key) is not None
+    }
+    if entry.get("weights"):
+        weights = torchvision_weights(entry["weights"])
+        architecture = entry["weights"].partition("_Weights")[0].lower()
+        state = read_state(fetch_weights(entry["weights"], data_dir, url=entry.get("url")))
+        transforms = weights.transforms()
+        options = {"mean": transforms.mean, "std": transforms.std, "scale": 1 / 255} | options
+    elif entry.get("architecture") and entry.get("path"):
+        architecture, state = entry["architecture"], read_state(entry["path"])
+        if architecture == "squeezenet1_1" and "conv1.weight" in state:
+            state = squeezenet_names(state)
+    else:
+        raise ConfigurationError("features need either `weights`, or `architecture` and `path`")
+    network = build(architecture)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise InvalidInputError(f"the weights do not fit the architecture {architecture}: {error}") from error
+    if entry.get("layer"):
+        network = Truncated(network, entry["layer"])
+    return ImageFeatures(network, **options).eval().requires_grad_(False)
