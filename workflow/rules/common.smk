@@ -6,7 +6,7 @@ import sys
 # The library of this checkout is used, in whatever environment a stage runs, installed or not.
 SOURCE = os.path.join(workflow.basedir, "src")
 sys.path.insert(0, SOURCE)
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SOURCE, os.environ.get("PYTHONPATH")]))
+os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [SOURCE, os.getenv("PYTHONPATH")])))
 # Parallelism is over jobs. Threads within numpy would only get in each other's way.
 for library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
@@ -104,6 +104,40 @@ def trial_files(wildcards):
         f"<results>/trials/{experiment.name}/{setting}/{method}/{chunk}.parquet"
         for setting, method, chunk in experiment.cells
     ]
+
+
+def tables_to_download():
+    """The enabled data sets that have a file which is not there yet; a file that is there is never written again."""
+    return [
+        name
+        for name in DATASETS
+        if config["tabular"][name]["source"] in ("kaggle", "url")
+        and not local_path(name, DATA).is_file()
+    ]
+
+
+def table_file(wildcards):
+    """The file of a data set; none for those that ship inside a package."""
+    entry = config["tabular"][wildcards.dataset]
+    if entry["source"] == "package":
+        return []
+    return (
+        str(Path(entry["path"]).expanduser())
+        if entry["source"] == "csv"
+        else str(local_path(wildcards.dataset, DATA))
+    )
+
+
+def trial_inputs(wildcards):
+    """What the trials of a setting need: their data set, or the threshold of their distribution."""
+    if EXPERIMENTS[wildcards.experiment].kind == "knn_tabular":
+        return {"table": f"<results>/data/{setting_of(wildcards)['dataset']}.parquet"}
+    return {"threshold": f"<results>/thresholds/{wildcards.experiment}/{wildcards.setting}.json"}
+
+
+def plot_of(wildcards):
+    """How an experiment is drawn."""
+    return EXPERIMENTS[wildcards.experiment].plot
 
 
 def figures():

@@ -1,28 +1,6 @@
 # Data sets: fetched where they have to be, checked, and brought into one form.
 
 
-def tables_to_download():
-    """The enabled data sets that have a file which is not there yet; a file that is there is never written again."""
-    return [
-        name
-        for name in DATASETS
-        if config["tabular"][name]["source"] in ("kaggle", "url")
-        and not local_path(name, DATA).is_file()
-    ]
-
-
-def table_file(wildcards):
-    """The file of a data set; none for those that ship inside a package."""
-    entry = config["tabular"][wildcards.dataset]
-    if entry["source"] == "package":
-        return []
-    return (
-        str(Path(entry["path"]).expanduser())
-        if entry["source"] == "csv"
-        else str(local_path(wildcards.dataset, DATA))
-    )
-
-
 rule download_table:
     output:
         csv=str(local_path("{dataset}", DATA)),
@@ -40,7 +18,7 @@ rule download_table:
         runtime=60,
     params:
         entry=lambda wildcards: config["tabular"][wildcards.dataset],
-        data=DATA,
+        data=lambda wildcards, output: str(Path(output.csv).parents[1]),
     message:
         "Fetching the data set {wildcards.dataset}"
     script:

@@ -1,11 +1,6 @@
 # Figures: PDF and PNG, and a CSV of exactly the numbers that are drawn.
 
 
-def plot_of(wildcards):
-    """How an experiment is drawn."""
-    return EXPERIMENTS[wildcards.experiment].plot
-
-
 rule plot_rates:
     input:
         rates="<results>/rates/{experiment}.csv",

@@ -7,13 +7,6 @@
 #             code=method_code("<name>"),
 
 
-def trial_inputs(wildcards):
-    """What the trials of a setting need: their data set, or the threshold of their distribution."""
-    if EXPERIMENTS[wildcards.experiment].kind == "knn_tabular":
-        return {"table": f"<results>/data/{setting_of(wildcards)['dataset']}.parquet"}
-    return {"threshold": f"<results>/thresholds/{wildcards.experiment}/{wildcards.setting}.json"}
-
-
 rule test:
     input:
         unpack(trial_inputs),
