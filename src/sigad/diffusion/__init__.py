@@ -4,14 +4,21 @@
 model of the paper is in the modules ``unet``, ``schedule``, ``reconstruct`` and ``training``, which need diffusers.
 """
 
-from sigad.diffusion.covariance import AutoregressiveCovariance
-from sigad.diffusion.localization import Detector, Localization, LocalizationResult, contrast, localization_test
+import importlib
 
-__all__ = [
-    "AutoregressiveCovariance",
-    "Detector",
-    "Localization",
-    "LocalizationResult",
-    "contrast",
-    "localization_test",
-]
+_MODULES = {
+    "AutoregressiveCovariance": "covariance",
+    "Detector": "localization",
+    "Localization": "localization",
+    "LocalizationResult": "localization",
+    "contrast": "localization",
+    "localization_test": "localization",
+}
+__all__ = sorted(_MODULES)
+
+
+# Imported on demand: what trains a network does not depend on how it is tested, nor does its digest.
+def __getattr__(name: str):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -124,6 +124,8 @@ class Detector:
     that search and detection cannot disagree.
     """
 
+    dtype = torch.float64
+
     def __init__(
         self,
         reconstruct: nn.Module,
@@ -150,8 +152,14 @@ class Detector:
     def scores(self, images: NDArray[np.float64]) -> NDArray[np.float64]:
         """Score maps (B, H, W) of images (B, C, H, W)."""
         with torch.no_grad():
-            scores = self.score_map(torch.as_tensor(images, dtype=torch.float64, device=self.device))
+            scores = self.score_map(torch.as_tensor(images, dtype=self.dtype, device=self.device))
         return scores.cpu().numpy()
+
+    def in_single_precision(self) -> "Detector":
+        """A copy that detects in single precision: several times faster, but not for use with a search."""
+        result = copy.copy(self)
+        result.dtype, result.score_map = torch.float32, copy.deepcopy(self.score_map).float()
+        return result
 
     def regions(self, images: NDArray[np.float64]) -> NDArray[np.bool_]:
         """The marked regions (B, H, W) of images (B, C, H, W)."""

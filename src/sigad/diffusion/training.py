@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from sigad.diffusion.schedule import TRAINING_STEPS, cumulative_alphas
 from sigad.diffusion.unet import PiecewiseLinearUNet
 from sigad.errors import InvalidInputError
+from sigad.seeds import Streams
 
 SAVE_EVERY = 60.0
 """Seconds between checkpoints."""
@@ -88,6 +89,25 @@ def train(
             _save(checkpoint, settings, unet, optimizer, curve)
             saved = time.monotonic()
     return unet.cpu().eval(), curve
+
+
+def train_on_noise(
+    size: int, *, activation: str, replica: int, seed: int, images: int, checkpoint: str | Path, **settings
+) -> tuple[PiecewiseLinearUNet, list[Epoch]]:
+    """The network of the synthetic experiments: trained on images (1, size, size) from N(0, I), on a GPU if any.
+
+    ``replica`` numbers independently trained networks, ``seed`` is the root seed, ``images`` how many there are;
+    ``settings`` are those of :func:`train`.
+    """
+    rng = Streams(seed, "train_diffusion", f"size={size}_activation={activation}", replica).data()
+    return train(
+        torch.from_numpy(rng.standard_normal((images, 1, size, size), dtype=np.float32)),
+        seed=int(rng.integers(2**31)),
+        checkpoint=checkpoint,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        activation=activation,
+        **settings,
+    )
 
 
 def _batches(images: Tensor, size: int, seed: int, epoch: int):
