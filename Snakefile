@@ -28,6 +28,7 @@ include: "workflow/rules/trials/naive.smk"
 include: "workflow/rules/trials/hotelling_t2.smk"
 include: "workflow/rules/trials/uniform.smk"
 include: "workflow/rules/trials/unselective_oracle.smk"
+include: "workflow/rules/trials/permutation.smk"
 include: "workflow/rules/summary.smk"
 include: "workflow/rules/figures.smk"
 

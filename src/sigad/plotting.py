@@ -32,6 +32,10 @@ NAMES = {
     "signal": "signal $\\Delta$",
     "distance": "1-Wasserstein distance from N(0, 1)",
     "dataset": "data set",
+    "size": "side of the image in pixels",
+    "variance_images": "independent images from which the variance is estimated",
+    "n_pieces": "linear pieces",
+    "seconds": "seconds per p-value",
     "type1": "Type I error rate",
     "power": "power",
 }
@@ -43,6 +47,8 @@ VALUES = {
     "gennorm_steep": "generalized normal, steep",
     "gennorm_flat": "generalized normal, flat",
     "t": "Student t",
+    "identity": "$\\Sigma = I$",
+    "ar1": "$\\Sigma_{ij} = 0.5^{|i-j|}$",
 }
 # A method keeps its colour and marker in every figure (Okabe & Ito's palette); others follow in the order they are met.
 METHODS = {
@@ -205,6 +211,72 @@ def plot_models(frame: pd.DataFrame) -> Figure:
             sns.despine(ax=axis)
         axes[0, 0].set_ylabel("$x_2$")
         axes[0, 0].legend(loc="best")
+    return figure
+
+
+def plot_cost(frame: pd.DataFrame, *, x: str) -> Figure:
+    """Linear pieces and seconds per p-value over x, on logarithmic axes: medians, with bars over the quartiles.
+
+    ``frame``: columns x, ``method``, and ``<quantity>_low``, ``_median`` and ``_high`` for both quantities.
+    """
+    methods, ticks = list(dict.fromkeys(frame["method"])), list(dict.fromkeys(frame[x]))
+    with sns.axes_style("ticks"), plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(6.4, 2.7), layout="constrained")
+        for axis, quantity in zip(axes, ("n_pieces", "seconds"), strict=True):
+            for method in methods:
+                rows = frame[frame["method"] == method]
+                middle = rows[f"{quantity}_median"]
+                error = np.clip([middle - rows[f"{quantity}_low"], rows[f"{quantity}_high"] - middle], 0, None)
+                position = [ticks.index(value) for value in rows[x]]
+                style = series_style("method", method, methods)
+                axis.errorbar(position, middle, yerr=error, capsize=2, elinewidth=0.8, **style)
+            axis.set_yscale("log")
+            axis.set_xticks(range(len(ticks)), [str(t) for t in ticks])
+            axis.set_xlim(-0.5, len(ticks) - 0.5)
+            axis.set_xlabel(NAMES.get(x, x))
+            axis.set_ylabel(NAMES[quantity])
+            sns.despine(ax=axis)
+        if len(methods) > 1:
+            figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
+def plot_training(frame: pd.DataFrame) -> Figure:
+    """Loss curves: ``frame`` has columns ``size``, ``activation``, ``replica``, ``epoch``, ``loss``."""
+    with sns.axes_style("ticks"), plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(4.2, 2.7), layout="constrained")
+        colors = sns.color_palette("colorblind")
+        for i, ((size, activation), rows) in enumerate(frame.groupby(["size", "activation"], sort=True)):
+            mean = rows.groupby("epoch")["loss"].mean()
+            axis.plot(mean.index + 1, mean, color=colors[i % 10], label=f"{size} × {size}, {activation}")
+        axis.set_xlabel("epoch")
+        axis.set_ylabel("mean squared error")
+        axis.legend()
+        sns.despine(ax=axis)
+    return figure
+
+
+def plot_activation(frame: pd.DataFrame) -> Figure:
+    """A smooth activation, its piecewise-linear replacement with its knots, and below their difference.
+
+    ``frame``: columns ``x``, the activation's name, ``replacement``, ``is_knot``.
+    """
+    name = next(column for column in frame if column not in ("x", "replacement", "is_knot"))
+    colors, knots = sns.color_palette("colorblind"), frame[frame["is_knot"]]
+    with sns.axes_style("ticks"), plt.rc_context(STYLE):
+        figure, (above, below) = plt.subplots(
+            2, 1, figsize=(3.6, 3.6), sharex=True, height_ratios=[2, 1], layout="constrained"
+        )
+        above.plot(frame["x"], frame[name], color="0.3", label=name)
+        above.plot(frame["x"], frame["replacement"], color=colors[3], linestyle="--", label="piecewise linear")
+        above.plot(knots["x"], knots["replacement"], "o", color=colors[3], markersize=3)
+        above.legend()
+        below.plot(frame["x"], frame["replacement"] - frame[name], color=colors[3])
+        below.axhline(0, color="0.4", linewidth=0.8)
+        below.set_ylabel("difference")
+        below.set_xlabel("$x$")
+        for axis in (above, below):
+            sns.despine(ax=axis)
     return figure
 
 

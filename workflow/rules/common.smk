@@ -22,6 +22,7 @@ from snakemake.utils import Paramspace, validate
 from sigad.data.sources import enabled_datasets, local_path
 from sigad.errors import SigadError
 from sigad.experiments.design import grid_values, lay_out
+from sigad.experiments.localization_synthetic import model_name
 from sigad.provenance import source_digest
 
 validate(config, str(Path(workflow.basedir, "config/schemas/config.schema.yaml")))
@@ -129,10 +130,24 @@ def table_file(wildcards):
 
 
 def trial_inputs(wildcards):
-    """What the trials of a setting need: their data set, or the threshold of their distribution."""
-    if EXPERIMENTS[wildcards.experiment].kind == "knn_tabular":
+    """What the trials of a setting need: their data set, their network, or the threshold of their distribution."""
+    kind = EXPERIMENTS[wildcards.experiment].kind
+    if kind == "localization_synthetic":
+        return {"model": f"<results>/models/{model_name(setting_of(wildcards))}"}
+    if kind == "knn_tabular":
         return {"table": f"<results>/data/{setting_of(wildcards)['dataset']}.parquet"}
     return {"threshold": f"<results>/thresholds/{wildcards.experiment}/{wildcards.setting}.json"}
+
+
+def networks():
+    """The settings of the diffusion models that have to be trained, one of each."""
+    settings = [
+        setting
+        for e in EXPERIMENTS.values()
+        if e.kind == "localization_synthetic"
+        for setting in e.settings.values()
+    ]
+    return list({model_name(setting): setting for setting in settings}.values())
 
 
 def plot_of(wildcards):
@@ -143,6 +158,8 @@ def plot_of(wildcards):
 def figures():
     """Every figure that the configuration asks for, and the numbers beside it."""
     names = [e.name for e in EXPERIMENTS.values()] + ["fig06_models"]
+    if networks():
+        names += ["dal_training", "dal_appC_activation"]
     return expand("<results>/figures/{name}.{suffix}", name=names, suffix=["pdf", "png", "csv"])
 
 

@@ -108,3 +108,101 @@ rule plot_models:
         "Drawing the two synthetic models in two dimensions"
     script:
         "../stages/plot_models.py"
+
+
+rule plot_cost:
+    input:
+        rows=trial_files,
+    output:
+        pdf="<results>/figures/{experiment}.pdf",
+        png=report(
+            "<results>/figures/{experiment}.png",
+            caption="../report/cost.rst",
+            category="Cost",
+            labels=lambda wildcards: {"figure": wildcards.experiment},
+        ),
+        csv="<results>/figures/{experiment}.csv",
+    log:
+        "<logs>/plot_cost/{experiment}.log",
+    benchmark:
+        "<benchmarks>/plot_cost/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=experiments_with("cost"),
+    conda:
+        "../../envs/sigad.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        cells=lambda wildcards: EXPERIMENTS[wildcards.experiment].cells,
+        settings=lambda wildcards: EXPERIMENTS[wildcards.experiment].settings,
+        plot=plot_of,
+        code=stage_code("plot_cost"),
+    message:
+        "Drawing {wildcards.experiment}"
+    script:
+        "../stages/plot_cost.py"
+
+
+rule plot_training:
+    input:
+        loss=[f"<results>/training/{model_name(setting)}.csv" for setting in networks()],
+    output:
+        pdf="<results>/figures/dal_training.pdf",
+        png=report(
+            "<results>/figures/dal_training.png",
+            caption="../report/training.rst",
+            category="Models",
+            labels={"figure": "dal_training"},
+        ),
+        csv="<results>/figures/dal_training.csv",
+    log:
+        "<logs>/plot_training.log",
+    benchmark:
+        "<benchmarks>/plot_training.tsv"
+    conda:
+        "../../envs/sigad.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        models=[
+            {key: setting[key] for key in ("size", "activation", "replica")}
+            for setting in networks()
+        ],
+        code=stage_code("plot_training"),
+    message:
+        "Drawing the loss curves"
+    script:
+        "../stages/plot_training.py"
+
+
+rule plot_activation:
+    output:
+        pdf="<results>/figures/dal_appC_activation.pdf",
+        png=report(
+            "<results>/figures/dal_appC_activation.png",
+            caption="../report/activation.rst",
+            category="Models",
+            labels={"figure": "dal_appC_activation"},
+        ),
+        csv="<results>/figures/dal_appC_activation.csv",
+    log:
+        "<logs>/plot_activation.log",
+    benchmark:
+        "<benchmarks>/plot_activation.tsv"
+    conda:
+        "../../envs/sigad.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        knots=config["kinds"]["localization_synthetic"]["knots"],
+        code=stage_code("plot_activation"),
+    message:
+        "Drawing a smooth activation and its replacement"
+    script:
+        "../stages/plot_activation.py"

@@ -17,6 +17,8 @@ def trial_inputs() -> dict:
         from sigad.data.tabular import Table
 
         return {"table": Table.load(snakemake.input.table)}
+    if "model" in snakemake.input.keys():
+        return {"model": snakemake.input.model}
     return json.loads(Path(snakemake.input.threshold).read_text(encoding="utf-8"))
 
 
