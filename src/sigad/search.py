@@ -69,8 +69,8 @@ def search(
     Parameters
     ----------
     select : called as ``select(low, high)`` for finite low < high, on adjacent windows. It returns the sub-region of
-        [low, high] on which the selection equals the observed one, an (m, 2) array of sorted disjoint intervals, and the
-        number of linear pieces it went through. It knows the image, the detector and the observed selection; this
+        [low, high] on which the selection equals the observed one, an (m, 2) array of sorted disjoint intervals, and
+        the number of linear pieces it went through. It knows the image, the detector and the observed selection; this
         function knows none of them. For a detector that marks where a score exceeds a threshold::
 
             line = sigad.line.Restriction(score_map, x_obs - statistic * b, b, memory_budget=2**30)
