@@ -16,6 +16,7 @@ from urllib.request import url2pathname
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,6 +24,8 @@ from sigad.errors import ConfigurationError, InvalidInputError, MissingDataError
 
 logger = logging.getLogger(__name__)
 
+# What the small CNN of the quick run expects: gray pixels 0..255, centred and scaled.
+TRAINED = {"mean": (128.0,), "std": (64.0,)}
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
@@ -274,40 +277,113 @@ def squeezenet_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def load_features(entry: Mapping[str, Any], data_dir: str | Path = "data") -> ImageFeatures:
+def train_small_cnn(
+    images: Mapping[str, NDArray[np.uint8]], *, seed: int, steps: int = 600, size: int = 16, batch: int = 64
+) -> nn.Sequential:
+    """Train :func:`small_cnn` to tell textures and quarter turns apart, from random crops; about twenty seconds.
+
+    The images must be used for nothing else: features that saw an instance under test would be part of the selection.
+
+    Parameters
+    ----------
+    images : (H, W) gray images by name.
+    seed : of the initial weights and the crops.
+    steps, size, batch : number of gradient steps, side of the crops, crops per step.
+    """
+    rng = np.random.default_rng(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = small_cnn(1, 4 * len(images)).train()
+    pixels = list(images.values())
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        which, turn = rng.integers(len(pixels), size=batch), rng.integers(4, size=batch)
+        crops = []
+        for i, t in zip(which, turn, strict=True):
+            row, column = (rng.integers(side - size + 1) for side in pixels[i].shape)
+            crops.append(np.rot90(pixels[i][row : row + size, column : column + size], t))
+        x = (torch.from_numpy(np.stack(crops)[:, None].astype(np.float32)) - TRAINED["mean"][0]) / TRAINED["std"][0]
+        loss = F.cross_entropy(network(x), torch.from_numpy(4 * which + turn))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    logger.info("trained a small CNN: cross entropy of the last batch %.3f", loss.item())
+    return network.eval()
+
+
+def save_features(entry: Mapping[str, Any], module: ImageFeatures, path: str | Path) -> None:
+    """Write a feature map and the entry that describes it to one file."""
+    plain = {key: value for key, value in entry.items() if value is not None}
+    torch.save({"entry": plain, "state": module.state_dict()}, path)
+
+
+def restore_features(path: str | Path) -> ImageFeatures:
+    """Read what :func:`save_features` wrote; raises MissingDataError if there is no such file."""
+    if not Path(path).is_file():
+        raise MissingDataError(f"there is no file {path}: run the rule that prepares the features first")
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    module = _assemble(content["entry"], build(_architecture(content["entry"])))
+    module.load_state_dict(content["state"])
+    return module.eval().requires_grad_(False)
+
+
+def load_features(entry: Mapping[str, Any], data_dir: str | Path = "data", *, seed: int = 0) -> ImageFeatures:
     """The feature map that an entry of the section ``features`` of the configuration describes.
 
     Parameters
     ----------
-    entry : ``weights``, the exact name of torchvision weights (downloaded on first use), or ``architecture`` and
-        ``path``, a file of weights; ``layer``, the name of the last layer, null for the whole network; and the
-        parameters of :class:`ImageFeatures`.
+    entry : ``weights``, the exact name of torchvision weights (downloaded on first use); or ``architecture`` and
+        ``path``, a file of weights; or ``train: textures``, the small CNN of the quick run; ``layer``, the name of the
+        last layer, null for the whole network; and the parameters of :class:`ImageFeatures`.
     data_dir : folder of downloaded files.
+    seed : of the training.
 
     Returns
     -------
     The module, in eval mode, without gradients.
     """
-    options = {
-        key: entry[key] for key in ("mean", "std", "scale", "bgr", "resize", "pool") if entry.get(key) is not None
-    }
-    if entry.get("weights"):
-        weights = torchvision_weights(entry["weights"])
-        architecture = entry["weights"].partition("_Weights")[0].lower()
-        state = read_state(fetch_weights(entry["weights"], data_dir, url=entry.get("url")))
-        transforms = weights.transforms()
-        options = {"mean": transforms.mean, "std": transforms.std, "scale": 1 / 255} | options
-    elif entry.get("architecture") and entry.get("path"):
-        architecture, state = entry["architecture"], read_state(entry["path"])
+    architecture = _architecture(entry)
+    if entry.get("train"):
+        from sigad.data.images import texture_strips
+
+        network = train_small_cnn(texture_strips(), seed=seed)
+    else:
+        network = build(architecture)
+        if entry.get("weights"):
+            state = read_state(fetch_weights(entry["weights"], data_dir, url=entry.get("url")))
+        else:
+            state = read_state(entry["path"])
         if architecture == "squeezenet1_1" and "conv1.weight" in state:
             state = squeezenet_names(state)
-    else:
-        raise ConfigurationError("features need either `weights`, or `architecture` and `path`")
-    network = build(architecture)
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise InvalidInputError(f"the weights do not fit the architecture {architecture}: {error}") from error
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise InvalidInputError(f"the weights do not fit the architecture {architecture}: {error}") from error
+    return _assemble(entry, network).eval().requires_grad_(False)
+
+
+def _architecture(entry: Mapping[str, Any]) -> str:
+    if entry.get("train"):
+        if entry["train"] != "textures":
+            raise ConfigurationError(f"train must be textures, not {entry['train']!r}")
+        return "small_cnn"
+    if entry.get("weights"):
+        return entry["weights"].partition("_Weights")[0].lower()
+    if entry.get("architecture") and entry.get("path"):
+        return entry["architecture"]
+    raise ConfigurationError("features need `weights`, or `architecture` and `path`, or `train: textures`")
+
+
+def _assemble(entry: Mapping[str, Any], network: nn.Module) -> ImageFeatures:
+    names = ("mean", "std", "scale", "bgr", "resize", "pool")
+    options = {key: entry[key] for key in names if entry.get(key) is not None}
+    if entry.get("weights"):
+        transforms = torchvision_weights(entry["weights"]).transforms()
+        options = {"mean": transforms.mean, "std": transforms.std, "scale": 1 / 255} | options
+    if entry.get("train"):
+        options = TRAINED | options
     if entry.get("layer"):
         network = Truncated(network, entry["layer"])
-    return ImageFeatures(network, **options).eval().requires_grad_(False)
+    return ImageFeatures(network, **options)

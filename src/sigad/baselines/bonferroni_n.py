@@ -10,7 +10,7 @@ from sigad.baselines import PValues, naive
 from sigad.experiments.knn import KnnProblems
 
 LABEL = "Bonferroni, n"
-APPLIES_TO = ("knn_synthetic", "knn_tabular")
+APPLIES_TO = ("knn_synthetic", "knn_tabular", "knn_images")
 NEEDS_SELECTION = True
 
 

@@ -8,7 +8,7 @@ from sigad.baselines import PValues
 from sigad.experiments.knn import KnnProblems
 
 LABEL = "proposed, any k"
-APPLIES_TO = ("knn_synthetic", "knn_tabular")
+APPLIES_TO = ("knn_synthetic", "knn_tabular", "knn_images")
 NEEDS_SELECTION = True
 
 

@@ -34,7 +34,7 @@ from sigad.errors import ConfigurationError, NumericalError
 from sigad.result import FAILED, NOT_SELECTED, TESTED
 from sigad.seeds import Streams
 
-KINDS = ("knn_synthetic", "knn_tabular", "localization_synthetic")
+KINDS = ("knn_synthetic", "knn_tabular", "knn_images", "localization_synthetic")
 Rows = dict[str, np.ndarray]
 
 # What a trial may fail with and still be a row. Anything else is a bug and must stop the run.

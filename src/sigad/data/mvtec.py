@@ -1,0 +1,150 @@
+"""MVTec AD: the official archives, checked and brought into one form.
+
+Bergmann et al., *MVTec AD: A Comprehensive Real-World Dataset for Unsupervised Anomaly Detection*, CVPR 2019;
+CC BY-NC-SA 4.0, not for commercial use. An archive ``<category>.tar.xz`` holds
+
+    <category>/train/good/000.png ...            normal
+    <category>/test/good/000.png ...             normal
+    <category>/test/<defect>/000.png ...         anomalous, with
+    <category>/ground_truth/<defect>/000_mask.png ...
+"""
+
+import logging
+import shutil
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sigad.data.download import download
+from sigad.data.images import ImageSet, defect_shares
+from sigad.errors import InvalidInputError, MissingDataError
+
+logger = logging.getLogger(__name__)
+
+LICENCE = (
+    "MVTec AD is licensed under CC BY-NC-SA 4.0 (https://creativecommons.org/licenses/by-nc-sa/4.0/): not for "
+    "commercial use. Please cite Bergmann et al., CVPR 2019."
+)
+
+
+def folder_of(category: str, data_dir: str | Path) -> Path:
+    """Where the unpacked images of a category lie: ``<data_dir>/mvtec_ad/<category>``."""
+    return Path(data_dir) / "mvtec_ad" / category
+
+
+def availability(name: str, entry: Mapping[str, Any], data_dir: str | Path) -> tuple[bool, str]:
+    """Whether an image set can be had, without asking the network, and from where, or what to do."""
+    if entry["source"] == "package":
+        return True, "ships with scikit-image"
+    category = entry.get("category") or name
+    folder = folder_of(category, data_dir)
+    if folder.is_dir():
+        return True, f"folder {folder}"
+    if entry.get("url"):
+        return True, f"from {entry['url']}"
+    return False, f"no address is given: set `images: {name}: url`, or put the images into {folder}"
+
+
+def fetch(category: str, entry: Mapping[str, Any], data_dir: str | Path) -> Path:
+    """Make the images of a category available, downloading and unpacking its archive if need be.
+
+    A folder that is there (put there by hand, perhaps) is used as it is. Returns the folder.
+
+    Raises
+    ------
+    MissingDataError
+        when the archive cannot be downloaded.
+    InvalidInputError
+        when the archive has another digest than the manifest says, or cannot be unpacked.
+    """
+    folder = folder_of(category, data_dir)
+    if folder.is_dir():
+        return folder
+    logger.info(LICENCE)
+    if not entry.get("url"):
+        raise MissingDataError(f"{category}: no address is given, and there is no folder {folder}")
+    way_out = f"try again, correct `images: {category}` in config/datasets.yaml, or put the images into {folder}"
+    archive = Path(data_dir) / "mvtec_ad" / Path(entry["url"]).name
+    download(entry["url"], archive, sha256=entry.get("sha256"), way_out=way_out)
+    partial = folder.with_name(f".{category}.unpacking")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(partial, filter="data")
+    except (tarfile.TarError, EOFError, OSError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise InvalidInputError(f"{archive} cannot be unpacked ({error}): remove it and {way_out}") from error
+    inner = partial / category
+    if not inner.is_dir():
+        shutil.rmtree(partial)
+        raise InvalidInputError(f"{archive} does not hold a folder {category}: {way_out}")
+    inner.rename(folder)
+    shutil.rmtree(partial)
+    return folder
+
+
+def read_category(folder: str | Path, *, patch: int = 30) -> ImageSet:
+    """Read the images of a category, checking all files first.
+
+    Parameters
+    ----------
+    folder : ``.../<category>``, with the layout above.
+    patch : side of the patches; images are cut at their original resolution, and a remainder at the right and lower
+        edge that fills no patch is left out.
+
+    Raises
+    ------
+    InvalidInputError
+        that names every file that is missing, cannot be read, or has another size than the others.
+    """
+    from PIL import Image
+
+    folder = Path(folder)
+    wrong, found, masks = [], [], {}
+    for part in ("train/good", "test/good"):
+        files = sorted((folder / part).glob("*.png"))
+        if not files:
+            wrong.append(f"{folder / part}: no images")
+        found += [(file, True) for file in files]
+    defects = sorted(d for d in (folder / "test").glob("*") if d.is_dir() and d.name != "good")
+    for defect in defects:
+        for file in sorted(defect.glob("*.png")):
+            found.append((file, False))
+            masks[file] = folder / "ground_truth" / defect.name / f"{file.stem}_mask.png"
+            if not masks[file].is_file():
+                wrong.append(f"{masks[file]}: missing")
+    arrays, sizes = {}, {}
+    for file in [*(file for file, _ in found), *(mask for mask in masks.values() if mask.is_file())]:
+        try:
+            with Image.open(file) as image:
+                gray = file.name.endswith("_mask.png") or image.mode in ("L", "I", "1")
+                array = np.asarray(image.convert("L" if gray else "RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            wrong.append(f"{file}: {error}")
+            continue
+        arrays[file] = array
+        sizes.setdefault(array.shape[:2], []).append(file)
+    if len(sizes) > 1:
+        usual = max(sizes, key=lambda size: len(sizes[size]))
+        for size in sizes.keys() - {usual}:
+            wrong += [f"{file}: {size[1]}x{size[0]} pixels, not {usual[1]}x{usual[0]}" for file in sizes[size]]
+    if wrong:
+        raise InvalidInputError(
+            f"{len(wrong)} of the files of {folder.name} are missing or cannot be used:\n"
+            + "\n".join(f"  {line}" for line in wrong)
+            + f"\nremove {folder} to fetch them again"
+        )
+    colour = any(arrays[file].ndim == 3 for file, _ in found)
+    height, width = next(iter(sizes))
+    images = np.empty((len(found), 3 if colour else 1, height, width), np.uint8)
+    defect = np.zeros((len(found), height // patch, width // patch), np.float32)
+    for i, (file, _) in enumerate(found):
+        array = arrays.pop(file)
+        images[i] = np.moveaxis(array, -1, 0) if array.ndim == 3 else array
+        if file in masks:
+            defect[i] = defect_shares(arrays.pop(masks[file]) > 0, patch)
+    names = tuple(str(file.relative_to(folder)) for file, _ in found)
+    return ImageSet(folder.name, images, np.array([normal for _, normal in found]), defect, patch, names)
