@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sigad.errors import InvalidInputError, NumericalError
+from sigad.errors import InvalidInputError, NumericalError, UnsupportedOperationError
 from sigad.line import LineFunction, Restriction, above, concatenate, restrict
 from sigad.line.memory import metered
 
@@ -55,6 +55,11 @@ def test_memory_stays_within_the_budget(budget):
     for f in line.chunks(-2.0, 2.0):
         peaks.append(f.values.untyped_storage().nbytes())
     assert max(peaks) < budget
+
+
+def test_random_numbers_drawn_by_the_module_are_refused():
+    with pytest.raises(UnsupportedOperationError, match="random"):
+        restrict(lambda x: x + torch.randn(1, 3), torch.ones(3), torch.ones(3), (-1.0, 1.0))
 
 
 def test_no_room_for_a_single_piece():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from sigad.errors import InvalidInputError, NumericalError
+from sigad.errors import InvalidInputError, NumericalError, UnsupportedOperationError
 from sigad.line.function import LineFunction
 from sigad.line.memory import WindowTooLong, give_back, metered
 
@@ -78,7 +78,8 @@ class Restriction:
         """The output on consecutive windows from low to high, each as long as speed and the memory budget allow.
 
         Raises:
-            UnsupportedOperationError: by the first operation that is not piecewise linear.
+            UnsupportedOperationError: by the first operation that is not piecewise linear, or if the module draws
+                random numbers.
             NumericalError: if the memory budget is too small for a handful of points.
         """
         if not -math.inf < low < high < math.inf:
@@ -106,7 +107,13 @@ class Restriction:
         points = torch.tensor([low, high], dtype=torch.float64, device=self.device)
         with torch.no_grad(), metered(self.memory_budget) as meter:
             moving = [self._input(*line, points) for line in self.inputs]
+            random_state = _random_state(self.device)
             result = self.module(*moving)
+            if not torch.equal(random_state, _random_state(self.device)):
+                # Constant on this window and another constant on the next: no function of the line at all.
+                raise UnsupportedOperationError(
+                    "the module draws random numbers: draw them once, outside, and pass them in or keep them in buffers"
+                )
         leaves, spec = tree_flatten(result)
         template = next(f for f in (*leaves, *moving) if isinstance(f, LineFunction))
         out = [_output(leaf, template) for leaf in leaves]
@@ -125,6 +132,11 @@ class Restriction:
             return start
         values = (start + points.reshape(-1, *[1] * start.ndim) * way).to(self.dtype)
         return LineFunction(points, values[:, None])
+
+
+def _random_state(device: torch.device) -> Tensor:
+    """State of the generator that a module without one of its own draws from."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 def _converted(module: Callable, dtype: torch.dtype, device: torch.device) -> Callable:
