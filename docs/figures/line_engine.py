@@ -11,13 +11,17 @@ from torch import nn
 
 from sigad.line import LineFunction, above
 
-torch.manual_seed(179)
+torch.manual_seed(283)  # chosen for a picture with several intervals
 network = nn.Sequential(
     nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 1)
 )
+for layer in network:
+    if isinstance(layer, nn.Linear):
+        nn.init.normal_(layer.weight, std=(2 / layer.in_features) ** 0.5)
+        nn.init.normal_(layer.bias, std=0.5)
 network.double()
 x, direction = torch.randn(2).double(), torch.randn(2).double()
-low, high, level = -4.0, 4.0, None
+low, high = -4.0, 4.0
 
 points = torch.tensor([low, high], dtype=torch.float64)
 f = LineFunction(points, (x + points[:, None] * direction)[:, None])
@@ -29,6 +33,8 @@ for layer in network:
         layers.append(f.breakpoints[~torch.isin(f.breakpoints, known)])
 f = f[0, 0]
 level = float(f.values.mean())
+tick = 0.06 * float(f.values.max() - f.values.min())
+bottom_of_axis = float(f.values.min()) - 2 * tick
 
 plt.rcParams.update({"svg.hashsalt": "sigad", "font.size": 9})
 figure, (top, bottom) = plt.subplots(2, 1, figsize=(7, 4), sharex=True, height_ratios=[3, 1], layout="constrained")
@@ -40,7 +46,7 @@ for start, stop in above(f, level)[1]:
 top.set_ylabel("network output g(t)")
 for depth, new in enumerate(layers, start=1):
     bottom.vlines(new, depth - 0.35, depth + 0.35, color=f"C{depth - 1}")
-    top.vlines(new, f.values.min() - 0.06, f.values.min() - 0.02, color=f"C{depth - 1}")
+    top.vlines(new, bottom_of_axis, bottom_of_axis + tick, color=f"C{depth - 1}")
 bottom.set_yticks(range(1, len(layers) + 1), [f"ReLU {depth}" for depth in range(1, len(layers) + 1)])
 bottom.set_ylim(len(layers) + 0.6, 0.4)
 bottom.set_xlabel("t (input x + t d); shaded: the level set {t : g(t) > c}")
