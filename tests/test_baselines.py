@@ -10,19 +10,8 @@ from sigad.experiments import run_trials
 from sigad.experiments.knn_synthetic import calibrate_threshold
 from sigad.rates import rejection_rate, uniformity
 from sigad.seeds import trial_streams
+from tests.settings import SETTING
 
-SETTING = {
-    "model": "parametric",
-    "clusters": 3,
-    "n": 30,
-    "d": 4,
-    "k": "1-5",
-    "signal": 0.0,
-    "quantile": 0.9,
-    "metric": "l2",
-    "noise": "normal",
-    "distance": 0.0,
-}
 KNN_METHODS = [
     name
     for name in baselines.names()

@@ -11,19 +11,8 @@ from sigad.experiments.knn import parse_candidates
 from sigad.experiments.knn_synthetic import calibrate_threshold
 from sigad.experiments.rows import read_rows, write_rows
 from sigad.seeds import trial_streams
+from tests.settings import SETTING
 
-SETTING = {
-    "model": "parametric",
-    "clusters": 3,
-    "n": 30,
-    "d": 4,
-    "k": "1-5",
-    "signal": 0.0,
-    "quantile": 0.9,
-    "metric": "l2",
-    "noise": "normal",
-    "distance": 0.0,
-}
 CONFIG = {"kinds": {"knn_synthetic": SETTING}, "repetitions": 250, "chunk_size": 100}
 ENTRY = {
     "kind": "knn_synthetic",
