@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 
+from sigad.diffusion.diffusers_parts import DDIMScheduler
 from sigad.errors import InvalidInputError
 
 TRAINING_STEPS = 1000
@@ -35,14 +36,6 @@ class Schedule(NamedTuple):
 
 def cumulative_alphas() -> torch.Tensor:
     """Cumulative products of 1 - beta, (1000,) float64, for beta linear from 1e-4 to 0.02."""
-    from sigad.vision import import_torchvision
-
-    try:
-        import_torchvision()
-    except ImportError:
-        pass
-    from diffusers import DDIMScheduler
-
     scheduler = DDIMScheduler(
         num_train_timesteps=TRAINING_STEPS, beta_start=1e-4, beta_end=0.02, beta_schedule="linear"
     )

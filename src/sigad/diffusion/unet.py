@@ -7,15 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sigad.diffusion.diffusers_parts import ConfigMixin, ModelMixin, register_to_config
 from sigad.errors import ConfigurationError
-from sigad.vision import import_torchvision
-
-try:  # diffusers imports torchvision if it is there, which may need a hand
-    import_torchvision()
-except ImportError:
-    pass
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU}
 
