@@ -19,9 +19,10 @@ import pandas as pd
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import Paramspace, validate
 
+from sigad.data.mvtec import folder_of
 from sigad.data.sources import enabled_datasets, local_path
 from sigad.errors import SigadError
-from sigad.experiments.design import grid_values, lay_out
+from sigad.experiments.design import grid_values, lay_out, require_images
 from sigad.experiments.localization_synthetic import model_name
 from sigad.provenance import source_digest
 
@@ -43,7 +44,7 @@ def grid_points(grid):
 
 DATA = config["data"]
 validate(
-    {"tabular": config["tabular"]},
+    {"tabular": config["tabular"], "images": config.get("images", {})},
     str(Path(workflow.basedir, "config/schemas/datasets.schema.yaml")),
 )
 try:
@@ -52,6 +53,9 @@ try:
         name: lay_out(name, entry, grid_points(grid_values(entry["grid"], DATASETS)), config)
         for name, entry in config["experiments"].items()
     }
+    for experiment in EXPERIMENTS.values():
+        for setting in experiment.settings.values() if experiment.kind == "knn_images" else ():
+            require_images(setting, config, DATA)
 except SigadError as error:
     raise WorkflowError(f"{type(error).__name__}: {error}") from None
 
@@ -129,11 +133,52 @@ def table_file(wildcards):
     )
 
 
+@cache
+def image_settings():
+    """A setting for each image set that an experiment uses: the first one."""
+    settings = [
+        setting
+        for e in EXPERIMENTS.values()
+        if e.kind == "knn_images"
+        for setting in e.settings.values()
+    ]
+    return {setting["dataset"]: setting for setting in reversed(settings)}
+
+
+def images_to_download():
+    """The image sets that an experiment uses and that are not there yet."""
+    return [
+        name
+        for name in image_settings()
+        if config["images"][name]["source"] == "mvtec" and not folder_of(name, DATA).is_dir()
+    ]
+
+
+def image_folder(wildcards):
+    """The folder of an image set; none for those that ship inside a package."""
+    if config["images"][wildcards.dataset]["source"] == "package":
+        return []
+    return str(folder_of(wildcards.dataset, DATA))
+
+
+def image_inputs(wildcards, setting=None):
+    """The prepared images and the network of a setting with images."""
+    setting = setting or image_settings()[wildcards.dataset]
+    stem = f"<results>/images/{setting['dataset']}"
+    return {
+        "images": f"{stem}.npy",
+        "facts": f"{stem}.json",
+        "features": f"<results>/features/{setting['features']}.pt",
+    }
+
+
 def trial_inputs(wildcards):
     """What the trials of a setting need: their data set, their network, or the threshold of their distribution."""
     kind = EXPERIMENTS[wildcards.experiment].kind
     if kind == "localization_synthetic":
         return {"model": f"<results>/models/{model_name(setting_of(wildcards))}"}
+    if kind == "knn_images":
+        return image_inputs(wildcards, setting_of(wildcards))
     if kind == "knn_tabular":
         return {"table": f"<results>/data/{setting_of(wildcards)['dataset']}.parquet"}
     return {"threshold": f"<results>/thresholds/{wildcards.experiment}/{wildcards.setting}.json"}
@@ -160,6 +205,9 @@ def figures():
     names = [e.name for e in EXPERIMENTS.values()] + ["fig06_models"]
     if networks():
         names += ["dal_training", "dal_appC_activation"]
+    if image_settings():
+        names += ["fig05_examples", "image_noise"]
+        names += [f"image_map_{dataset}" for dataset in image_settings()]
     return expand("<results>/figures/{name}.{suffix}", name=names, suffix=["pdf", "png", "csv"])
 
 

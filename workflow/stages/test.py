@@ -17,6 +17,12 @@ def trial_inputs() -> dict:
         from sigad.data.tabular import Table
 
         return {"table": Table.load(snakemake.input.table)}
+    if "features" in snakemake.input.keys():
+        from sigad.data.images import ImageSet
+        from sigad.features import restore_features
+
+        images = ImageSet.load(snakemake.input.images, snakemake.input.facts)
+        return {"images": images, "features": restore_features(snakemake.input.features)}
     if "model" in snakemake.input.keys():
         return {"model": snakemake.input.model}
     return json.loads(Path(snakemake.input.threshold).read_text(encoding="utf-8"))

@@ -35,6 +35,7 @@ class ImageSet:
     defect : (N, rows, columns) share of defective pixels of each patch.
     patch : side of a patch in pixels.
     names : what each image is called.
+    columns : for images cut from a single picture, row by row, how many make a row of it; None for separate images.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ImageSet:
     defect: NDArray[np.float32]
     patch: int
     names: tuple[str, ...]
+    columns: int | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -75,6 +77,7 @@ class ImageSet:
             "patch": self.patch,
             "normal": self.normal.tolist(),
             "names": list(self.names),
+            "columns": self.columns,
             "defects": [[*map(int, at), round(float(self.defect[tuple(at)]), 4)] for at in defects],
         }
         Path(facts).write_text(json.dumps(content) + "\n", encoding="utf-8")
@@ -90,7 +93,8 @@ class ImageSet:
         defect = np.zeros((len(stack), stack.shape[2] // patch, stack.shape[3] // patch), np.float32)
         for *at, share in content["defects"]:
             defect[tuple(at)] = share
-        return cls(content["name"], stack, np.array(content["normal"]), defect, patch, tuple(content["names"]))
+        normal, names = np.array(content["normal"]), tuple(content["names"])
+        return cls(content["name"], stack, normal, defect, patch, names, content["columns"])
 
 
 def defect_shares(mask: NDArray, patch: int) -> NDArray[np.float32]:
@@ -141,7 +145,7 @@ def texture_patches(name: str, patch: int = 16) -> ImageSet:
         images[i, 0], mask = with_defect(images[i, 0], rng)
         defect[i] = mask.mean()
     names = tuple(f"row {i // columns}, column {i % columns}" for i in range(len(images)))
-    return ImageSet(name, images, normal, defect, patch, names)
+    return ImageSet(name, images, normal, defect, patch, names, columns)
 
 
 def texture_strips() -> dict[str, NDArray[np.uint8]]:

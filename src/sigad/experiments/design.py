@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sigad import baselines
-from sigad.errors import ConfigurationError
+from sigad.errors import ConfigurationError, MissingDataError
 from sigad.experiments import KINDS, load_kind
 from sigad.experiments.chunks import chunk_names
 from sigad.rates import MEASURES
@@ -100,3 +100,21 @@ def _omitted(method: str, setting: Setting, rules: Sequence[Mapping]) -> bool:
         method in rule["methods"] and all(setting.get(key) == value for key, value in rule.items() if key != "methods")
         for rule in rules
     )
+
+
+def require_images(setting: Setting, config: Mapping, data_dir: str) -> None:
+    """Check that the image set and the network of a setting of the kind ``knn_images`` exist and can be had.
+
+    Raises ConfigurationError for a name that the configuration does not know, MissingDataError for images that are
+    neither there nor have an address.
+    """
+    from sigad.data.mvtec import availability
+
+    for key, section in (("dataset", "images"), ("features", "features")):
+        known = config.get(section) or {}
+        if setting[key] not in known:
+            raise ConfigurationError(f"{key}: {setting[key]!r} is none of `{section}`: {', '.join(known)}")
+    name = str(setting["dataset"])
+    available, reason = availability(name, config["images"][name], data_dir)
+    if not available:
+        raise MissingDataError(f"the image set {name!r} cannot be had: {reason}")

@@ -1,0 +1,138 @@
+# Images: fetched and cut into patches, the networks that see them, and the figures of single patches.
+
+
+rule download_images:
+    output:
+        folder=directory(str(folder_of("{dataset}", DATA))),
+    log:
+        "<logs>/download_images/{dataset}.log",
+    benchmark:
+        "<benchmarks>/download_images/{dataset}.tsv"
+    wildcard_constraints:
+        dataset="|".join(images_to_download()) or "none",
+    conda:
+        "../../envs/sigad.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        entry=lambda wildcards: config["images"][wildcards.dataset],
+        data=lambda wildcards, output: str(Path(output.folder).parents[1]),
+    message:
+        "Fetching the images {wildcards.dataset}"
+    script:
+        "../stages/download_images.py"
+
+
+rule prepare_images:
+    input:
+        image_folder,
+    output:
+        images="<results>/images/{dataset}.npy",
+        facts="<results>/images/{dataset}.json",
+    log:
+        "<logs>/prepare_images/{dataset}.log",
+    benchmark:
+        "<benchmarks>/prepare_images/{dataset}.tsv"
+    conda:
+        "../../envs/sigad.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=60,
+    params:
+        entry=lambda wildcards: config["images"][wildcards.dataset],
+        code=stage_code("prepare_images"),
+    message:
+        "Checking and preparing the images {wildcards.dataset}"
+    script:
+        "../stages/prepare_images.py"
+
+
+rule prepare_features:
+    output:
+        network="<results>/features/{features}.pt",
+    log:
+        "<logs>/prepare_features/{features}.log",
+    benchmark:
+        "<benchmarks>/prepare_features/{features}.tsv"
+    wildcard_constraints:
+        features="[A-Za-z0-9_]+",
+    conda:
+        "../../envs/sigad.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        entry=lambda wildcards: config["features"][wildcards.features],
+        data=DATA,
+        seed=config["seed"],
+        code=stage_code("prepare_features"),
+    message:
+        "Preparing the network {wildcards.features}"
+    script:
+        "../stages/prepare_features.py"
+
+
+rule show_images:
+    input:
+        unpack(image_inputs),
+    output:
+        examples="<results>/images/{dataset}_examples.npz",
+        noise="<results>/images/{dataset}_noise.csv",
+        map="<results>/images/{dataset}_map.npz",
+    log:
+        "<logs>/show_images/{dataset}.log",
+    benchmark:
+        "<benchmarks>/show_images/{dataset}.tsv"
+    conda:
+        "../../envs/sigad.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        setting=lambda wildcards: image_settings()[wildcards.dataset],
+        seed=config["seed"],
+        alpha=config["alpha"],
+        level=config["false_discovery_rate"],
+        code=stage_code("show_images"),
+    message:
+        "Examples, noise and a map of p-values of {wildcards.dataset}"
+    script:
+        "../stages/show_images.py"
+
+
+rule plot_images:
+    input:
+        examples=expand("<results>/images/{dataset}_examples.npz", dataset=image_settings()),
+        noise=expand("<results>/images/{dataset}_noise.csv", dataset=image_settings()),
+        maps=expand("<results>/images/{dataset}_map.npz", dataset=image_settings()),
+    output:
+        examples=expand("<results>/figures/fig05_examples.{suffix}", suffix=["pdf", "png", "csv"]),
+        noise=expand("<results>/figures/image_noise.{suffix}", suffix=["pdf", "png", "csv"]),
+        maps=expand(
+            "<results>/figures/image_map_{dataset}.{suffix}",
+            dataset=image_settings(),
+            suffix=["pdf", "png", "csv"],
+        ),
+    log:
+        "<logs>/plot_images.log",
+    benchmark:
+        "<benchmarks>/plot_images.tsv"
+    conda:
+        "../../envs/sigad.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        datasets=list(image_settings()),
+        level=config["false_discovery_rate"],
+        code=stage_code("plot_images"),
+    message:
+        "Drawing the figures of single images"
+    script:
+        "../stages/plot_images.py"
