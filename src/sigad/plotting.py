@@ -97,9 +97,9 @@ def plot_rates(
     named = x == "dataset"
     n_x = frame[x].nunique()
     with sns.axes_style("ticks"), plt.rc_context(STYLE):
-        width = max(3.4, 0.75 * n_x + 1.2) if named else 3.4
+        width = max(2.6, 0.75 * n_x + 0.6) if named else 3.4
         # One panel has to share its width with the legend.
-        width += 1.6 if len(panels) == 1 and not named else 0
+        width += 2.0 if len(panels) == 1 else 0
         figure, axes = plt.subplots(
             1, len(panels), figsize=(width * len(panels), 2.9), sharey=True, squeeze=False, layout="constrained"
         )
