@@ -133,7 +133,11 @@ def pvalue_map(
             x_train, estimation = (images.patches(part, position) for part in sets)
             noise = estimate(estimation.reshape(len(estimation), -1), setting["covariance"])
             theta = threshold(
-                network.approximate(estimation), candidates, setting["quantile"], metric=setting["metric"]
+                network.approximate(estimation),
+                candidates,
+                setting["quantile"],
+                n=len(x_train),
+                metric=setting["metric"],
             )
             calibrated = {position: (x_train, noise, theta)}
         x_train, noise, theta = calibrated[position]

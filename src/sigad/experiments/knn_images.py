@@ -140,7 +140,11 @@ def draw(setting: dict, streams: Sequence[Streams], *, images: ImageSet, feature
                 f"k = {candidates[-1]}"
             )
         theta = threshold(
-            network.approximate(trial.estimation), candidates, setting["quantile"], metric=setting["metric"]
+            network.approximate(trial.estimation),
+            candidates,
+            setting["quantile"],
+            n=len(trial.x_train),
+            metric=setting["metric"],
         )
         detections = detect_patch(network, trial.x_test, trial.x_train, candidates, theta, setting["metric"])
         normal = np.array([setting["instance"] != "anomaly"])
@@ -183,12 +187,17 @@ def draw_trial(images: ImageSet, rng: np.random.Generator, *, n: int, instance: 
     return Trial(x_test, x_train, estimation, noise, image, tuple(position))
 
 
-def threshold(features: NDArray, candidates: Sequence[int], quantile: float, *, metric: Metric = "l2") -> float:
-    """A quantile of the scores that normal instances (m, D) obtain against each other, each left out in turn."""
+def threshold(features: NDArray, candidates: Sequence[int], quantile: float, *, n: int, metric: Metric = "l2") -> float:
+    """A quantile of the scores that normal instances (m, D) obtain against n others of them (all, if there are fewer).
+
+    As many as there are training instances: the score of a neighbour of given rank falls with their number.
+    """
     from scipy.spatial.distance import cdist
 
     distances = cdist(features, features, {"l2": "euclidean", "l1": "cityblock", "linf": "chebyshev"}[metric])
-    others = distances[~np.eye(len(features), dtype=bool)].reshape(len(features), -1)
+    m = len(features)
+    # In random order already: those that follow, in a circle.
+    others = np.take_along_axis(distances, (np.arange(m)[:, None] + np.arange(1, min(n, m - 1) + 1)) % m, axis=1)
     if others.shape[1] < candidates[-1]:
         raise InvalidInputError(f"{len(features)} instances are too few for a threshold with k = {candidates[-1]}")
     best = scores(others, candidates, features.shape[1]).max(axis=-1)
