@@ -2,8 +2,8 @@
 
     python benchmarks/images.py [--seconds 20] [--si4onnx]
 
-One thread, processor time. n = 100 training patches of N(0, I) pixels, ten candidates for k, random weights (trained ones
-have another number of pieces; the cost of a piece is the same). Compared are, on the pieces that the test looked at,
+One thread, processor time. n = 100 training patches of N(0, I) pixels, ten candidates for k, random weights (trained
+ones have another number of pieces, each as costly). Compared are, on the pieces that the test looked at,
 
 - plain: all n + 1 patches go through the network one linear piece at a time, by a forward-mode derivative (float64),
   timed for `--seconds` and extrapolated; the distances and the selection are not even computed;
