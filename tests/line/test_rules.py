@@ -502,3 +502,9 @@ def test_functions_on_different_windows_do_not_mix():
     g = LineFunction(f.breakpoints + 1, f.values)
     with pytest.raises(sigad.line.function.InvalidInputError, match="window"):
         f + g
+
+
+def test_what_others_put_on_tensors_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "_of_another_package", [1, 2], raising=False)
+    with pytest.raises(UnsupportedOperationError, match="_of_another_package"):
+        line(2, 2)._of_another_package  # noqa: B018

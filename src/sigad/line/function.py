@@ -113,7 +113,11 @@ class LineFunction:
             raise AttributeError(name)
         if callable(attribute):
             return functools.partial(_dispatch, attribute, self)
-        return _dispatch(getattr(attribute, "__get__", attribute), self)
+        if not hasattr(attribute, "__get__"):  # put on the class by copyreg, or by another package
+            raise UnsupportedOperationError(
+                f"the attribute .{name} of a tensor that depends on the line is not supported"
+            )
+        return _dispatch(attribute.__get__, self)
 
     def __setattr__(self, name: str, value) -> None:
         if name not in ("breakpoints", "values", "window", "_views"):  # x.data = ..., x.requires_grad = ...
