@@ -16,8 +16,38 @@ from sigad.region import Region
 from sigad.truncated import Null, truncated_pvalue
 
 
+class DetectedProblems:
+    """What all problems of k-nearest-neighbour detection share; a child has the field ``detections``."""
+
+    detections: Detections
+
+    def __len__(self) -> int:
+        return len(self.detections)
+
+    @property
+    def selected(self) -> NDArray[np.bool_]:
+        """Whether each test instance was detected as an anomaly, (B,)."""
+        return self.detections.selected
+
+    @property
+    def null(self) -> Null:
+        """Distribution of the statistic without selection: one degree of freedom per input dimension."""
+        return ("chi", self.detections.x_test.shape[1])
+
+    @property
+    def log_hypotheses(self) -> NDArray[np.float64]:
+        """log C(n, k), (B,): the sets of neighbours that could have been selected."""
+        n, k = self.detections.x_train.shape[1], self.detections.k
+        return special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+
+    @property
+    def log_neighbours(self) -> NDArray[np.float64]:
+        """log n, (B,): the neighbours that could have been selected; the tested hypothesis depends on no more."""
+        return np.full(len(self), np.log(self.detections.x_train.shape[1]))
+
+
 @dataclass(frozen=True)
-class KnnProblems:
+class KnnProblems(DetectedProblems):
     """B problems with what was detected, and what is known about the truth.
 
     ``covariance`` of one instance, scalar or (B, d, d); ``null_true`` (B,) whether test instance and neighbour have the
@@ -32,9 +62,6 @@ class KnnProblems:
     signal_difference: NDArray[np.float64] | None = None
     noise: tuple[str, float] = ("normal", 0.0)
 
-    def __len__(self) -> int:
-        return len(self.detections)
-
     def __getitem__(self, which: NDArray) -> "KnnProblems":
         return replace(
             self,
@@ -46,30 +73,9 @@ class KnnProblems:
         )
 
     @property
-    def selected(self) -> NDArray[np.bool_]:
-        """Whether each test instance was detected as an anomaly, (B,)."""
-        return self.detections.selected
-
-    @property
-    def null(self) -> Null:
-        """Distribution of the statistic without selection."""
-        return ("chi", self.detections.x_test.shape[1])
-
-    @property
     def statistic(self) -> NDArray[np.float64]:
         """Observed test statistics, (B,)."""
         return statistic(self.detections.difference, self.covariance)
-
-    @property
-    def log_hypotheses(self) -> NDArray[np.float64]:
-        """log C(n, k), (B,): the sets of neighbours that could have been selected."""
-        n, k = self.detections.x_train.shape[1], self.detections.k
-        return special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
-
-    @property
-    def log_neighbours(self) -> NDArray[np.float64]:
-        """log n, (B,): the neighbours that could have been selected; the tested hypothesis depends on no more."""
-        return np.full(len(self), np.log(self.detections.x_train.shape[1]))
 
     def selective(self, *, condition_on_k: bool = True) -> PValues:
         """The selective test (Niihori et al. 2025, Theorem 4.1)."""

@@ -6,17 +6,16 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from sigad.baselines import PValues
 from sigad.data.images import ImageSet, split
 from sigad.data.patch_noise import NOISE_KINDS, Noise, estimate
 from sigad.errors import ConfigurationError, InvalidInputError
-from sigad.experiments.knn import check_knn_setting, parse_candidates
+from sigad.experiments.knn import DetectedProblems, check_knn_setting, parse_candidates
 from sigad.knn.detection import Detections, Metric, detect_features, scores
 from sigad.region import Region
 from sigad.seeds import Streams
-from sigad.truncated import Null, truncated_pvalue
+from sigad.truncated import truncated_pvalue
 
 INSTANCES = ("normal", "anomaly", "gaussian")
 
@@ -25,7 +24,7 @@ _MARGIN = 1e-3
 
 
 @dataclass(frozen=True)
-class KnnImageProblems:
+class KnnImageProblems(DetectedProblems):
     """Patches of B trials with what was detected, and what is known about the truth.
 
     ``statistic`` (B,); ``shape`` (C, H, W) of a patch; ``features`` the network
@@ -40,9 +39,6 @@ class KnnImageProblems:
     null_true: NDArray[np.bool_]
     normal: NDArray[np.bool_]
 
-    def __len__(self) -> int:
-        return len(self.detections)
-
     def __getitem__(self, which: NDArray) -> "KnnImageProblems":
         return replace(
             self,
@@ -51,27 +47,6 @@ class KnnImageProblems:
             null_true=self.null_true[which],
             normal=self.normal[which],
         )
-
-    @property
-    def selected(self) -> NDArray[np.bool_]:
-        """Whether each patch was detected as an anomaly, (B,)."""
-        return self.detections.selected
-
-    @property
-    def null(self) -> Null:
-        """Distribution of the statistic without selection: one degree of freedom per pixel and channel."""
-        return ("chi", self.detections.x_test.shape[1])
-
-    @property
-    def log_hypotheses(self) -> NDArray[np.float64]:
-        """log C(n, k), (B,): the sets of neighbours that could have been selected."""
-        n, k = self.detections.x_train.shape[1], self.detections.k
-        return special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
-
-    @property
-    def log_neighbours(self) -> NDArray[np.float64]:
-        """log n, (B,): the neighbours that could have been selected."""
-        return np.full(len(self), np.log(self.detections.x_train.shape[1]))
 
     @cached_property
     def pairs(self) -> list:
