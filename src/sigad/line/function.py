@@ -1,7 +1,6 @@
 """A continuous piecewise-linear function of one real variable, which torch operations accept in place of a tensor."""
 
 import functools
-import weakref
 from collections.abc import Callable, Sequence
 
 import torch
@@ -50,6 +49,7 @@ class LineFunction:
     Source: Sotoudeh & Thakur, "Computing Linear Restrictions of Neural Networks", NeurIPS 2019.
     """
 
+    FIELDS = frozenset({"breakpoints", "values", "window", "_views"})
     __array_ufunc__ = None  # numpy operands leave the operation to us
     __hash__ = object.__hash__
 
@@ -66,7 +66,7 @@ class LineFunction:
 
     def _set(self, breakpoints: Tensor, values: Tensor, window: tuple[float, float]) -> None:
         self.breakpoints, self.values, self.window = breakpoints, values, window
-        self._views = weakref.WeakSet([self])  # the functions that would share memory, were they tensors
+        self._views = None  # all the functions that would share memory, were they tensors; None: it alone
         account(self)
 
     def derive(self, values: Tensor, breakpoints: Tensor | None = None) -> "LineFunction":
@@ -79,6 +79,18 @@ class LineFunction:
     def shape(self) -> torch.Size:
         """Shape of the value at one point."""
         return self.values.shape[1:]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.values.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.breakpoints.device
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
 
     @property
     def pieces(self) -> int:
@@ -120,7 +132,7 @@ class LineFunction:
         return _dispatch(attribute.__get__, self)
 
     def __setattr__(self, name: str, value) -> None:
-        if name not in ("breakpoints", "values", "window", "_views"):  # x.data = ..., x.requires_grad = ...
+        if name not in self.FIELDS:  # x.data = ..., x.requires_grad = ...
             raise UnsupportedOperationError(f"setting .{name} of a tensor that depends on the line is not supported")
         object.__setattr__(self, name, value)
 
@@ -129,6 +141,8 @@ class LineFunction:
         rule = RULES.get(func)
         if rule is None:
             raise unsupported(func)
+        if not torch.is_grad_enabled():
+            return rule(func, args, dict(kwargs or {}))
         with torch.no_grad():
             return rule(func, args, dict(kwargs or {}))
 
@@ -211,7 +225,7 @@ def outermost(handler: Callable) -> Callable:
         target = args[0]
         if not isinstance(target, LineFunction) or target.shape != result.shape:
             raise unsupported(func, "would write a function of the line into a tensor that cannot hold it")
-        if len(target._views) > 1:
+        if target._views is not None and len(target._views) > 1:
             raise unsupported(func, f"changes a tensor in place that has views; write it out of place, without {name}")
         target.breakpoints, target.values = result.breakpoints, result.values
         return target
@@ -236,11 +250,15 @@ def align(functions: Sequence[LineFunction]) -> list[LineFunction]:
     """The same functions on the union of their breakpoints. Only the coarser ones are interpolated."""
     if any(f.window != functions[0].window for f in functions):
         raise InvalidInputError("functions on different windows cannot be combined")
+    points = common_breakpoints(functions)
+    return [f.at(points) for f in functions]
+
+
+def common_breakpoints(functions: Sequence[LineFunction]) -> Tensor:
+    """The union of the breakpoints of several functions; the tensor of one of them if it holds them all."""
     points = max((f.breakpoints for f in functions), key=len)
     others = {id(f.breakpoints): f.breakpoints for f in functions if f.breakpoints is not points}
-    if others:
-        points = grid.merge(points, torch.cat(list(others.values())))
-    return [f.at(points) for f in functions]
+    return grid.merge(points, torch.cat(list(others.values()))) if others else points
 
 
 def pointwise(func: Callable, args: tuple, kwargs: dict):
@@ -314,6 +332,6 @@ def _wrap(func: Callable, result, lead: LineFunction):
 
 def constant(value, lead: LineFunction):
     """A constant operand in the dtype of the function; anything else as it is."""
-    if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != lead.values.dtype:
-        return value.to(lead.values.dtype)
+    if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != lead.dtype:
+        return value.to(lead.dtype)
     return value

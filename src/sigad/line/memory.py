@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import mmap
 import os
 import weakref
 
@@ -43,9 +44,19 @@ def metered(budget: int):
         _METERS.remove(meter)
 
 
+def resident() -> int:
+    """Bytes of memory that the process holds; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * mmap.PAGESIZE
+    except OSError:
+        return 0
+
+
 def give_back() -> None:
     """Hand freed memory back to the system. The C library keeps it, in pieces that fit the next tensors less and less:
-    without this a process that runs many windows of a large network grows to several times what is alive at once."""
+    without this a process that runs many windows of a large network grows to several times what is alive at once. The
+    system clears each page that is asked for again, which takes as long as the arithmetic on it: do it seldom."""
     if hasattr(_LIBC, "malloc_trim"):
         _LIBC.malloc_trim(0)
 
@@ -58,8 +69,7 @@ def account(function) -> None:
     if _METERS:
         meter = _METERS[-1]
         meter.functions.add(function)
-        row_bytes = function.values[0].numel() * function.values.element_size()
-        meter.largest_row = max(meter.largest_row, row_bytes)
+        meter.largest_row = max(meter.largest_row, function.values.nbytes // len(function.values))
 
 
 def reserve(points: int, row_bytes: int) -> None:

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from sigad.errors import InvalidInputError, NumericalError, UnsupportedOperationError
 from sigad.line.function import LineFunction
-from sigad.line.memory import WindowTooLong, give_back, metered
+from sigad.line.memory import WindowTooLong, give_back, metered, resident
 
 CACHE_BYTES = 32 * 2**20
 """Size aimed at for the largest tensor on a CPU: small enough for the last-level cache, and for the allocator to use it
@@ -69,6 +69,7 @@ class Restriction:
         ]
         self._pieces_per_unit = 0.0  # learned from the windows seen so far, to choose the next one's length
         self._points = MIN_POINTS
+        self._resident = resident()
 
     def __call__(self, low: float, high: float):
         """The output on the window [low, high], as one LineFunction (or the module's structure of them)."""
@@ -118,7 +119,7 @@ class Restriction:
         template = next(f for f in (*leaves, *moving) if isinstance(f, LineFunction))
         out = [_output(leaf, template) for leaf in leaves]
         pieces = max(f.pieces for f in out if isinstance(f, LineFunction))
-        if self.device.type == "cpu" and meter.peak > self.memory_budget / 8:
+        if resident() - self._resident > self.memory_budget / 2:
             give_back()
         # Aim at a part of the budget, as the next window may be richer than this one.
         limit = 0.7 * self.memory_budget * pieces / max(meter.peak, 1)

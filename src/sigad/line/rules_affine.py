@@ -5,11 +5,15 @@ rule without one). What is affine in all its line-dependent arguments *together*
 product of two arguments to FACTORS; what runs on a batch (N, C, *spatial) to BATCHED.
 """
 
+import weakref
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sigad.line.function import LineFunction, constant, func_name, named, outermost, pointwise, rule, unsupported
+from sigad.line.batch import over_batch
+from sigad.line.deferred import Deferred, convolve, normalize, per_channel
+from sigad.line.function import LineFunction, func_name, named, outermost, pointwise, rule, unsupported
 
 VIEWS = (
     "view reshape flatten unflatten squeeze unsqueeze permute transpose t swapaxes swapdims movedim moveaxis expand "
@@ -42,9 +46,7 @@ PROPERTIES = (
 
 def depends(value) -> bool:
     """Whether an argument (or anything in a list of arguments) is a function of the line."""
-    if isinstance(value, (list, tuple)):
-        return any(depends(v) for v in value)
-    return isinstance(value, LineFunction)
+    return isinstance(value, LineFunction) or (isinstance(value, (list, tuple)) and any(map(depends, value)))
 
 
 def only_first(func, args: tuple, kwargs: dict) -> tuple[LineFunction, tuple]:
@@ -53,29 +55,6 @@ def only_first(func, args: tuple, kwargs: dict) -> tuple[LineFunction, tuple]:
     if not isinstance(f, LineFunction) or depends(rest) or depends(list(kwargs.values())):
         raise unsupported(func, "only the tensor it acts on may depend on the line, not its parameters")
     return f, rest
-
-
-def over_batch(func, f: LineFunction, args: tuple, kwargs: dict, spatial: int):
-    """Values (K, ...) of an operation on (N, C, *spatial) or (C, *spatial): the points are folded into N, or are N."""
-    folded = f.ndim == spatial + 2
-    args = [constant(a, f) for a in args]
-    kwargs = {k: constant(v, f) for k, v in kwargs.items()}
-    values = f.values.flatten(0, 1) if folded else f.values
-    result = func(_channels_last(values) if spatial == 2 else values, *args, **kwargs)
-    if not folded:
-        return result
-    n = f.values.shape[:2]
-    return result.unflatten(0, n) if isinstance(result, Tensor) else tuple(r.unflatten(0, n) for r in result)
-
-
-def _channels_last(values: Tensor) -> Tensor:
-    """Images in the layout in which single-precision convolution and upsampling run 2 and 4 times as fast on a CPU."""
-    if values.dtype != torch.float32 or values.device.type != "cpu":
-        return values
-    _, c, h, w = values.shape
-    if c == 1:  # both layouts at once, and torch would go on with the other one: say so by the strides
-        return values.contiguous().as_strided(values.shape, (h * w, 1, w, 1))
-    return values.contiguous(memory_format=torch.channels_last)
 
 
 @rule(*named(VIEWS), torch.Tensor.T.__get__, torch.Tensor.mT.__get__, torch.Tensor.__getitem__)
@@ -98,6 +77,7 @@ def view(func, args, kwargs):
         func = torch.movedim  # an alias, which vmap does not know
     result = pointwise(func, args, kwargs)
     for part in result if isinstance(result, (tuple, list)) else (result,):
+        f._views = weakref.WeakSet([f]) if f._views is None else f._views
         part._views = f._views  # an in-place operation on one would go unseen in the other: `outermost` raises then
         part._views.add(part)
     return result
@@ -106,7 +86,14 @@ def view(func, args, kwargs):
 @rule(*named(LINEAR))
 @outermost
 def linear(func, args, kwargs):
+    if func in SUMS and len(args) == 2 and not kwargs and not all(map(depends, args)):
+        f, shift = args if depends(args[0]) else args[::-1]
+        if per_channel(f, shift):
+            return Deferred([f], shift)
     return pointwise(func, args, kwargs)
+
+
+SUMS = {torch.add, torch.Tensor.add, torch.Tensor.__add__, torch.Tensor.__radd__}
 
 
 def _register_product(names: str, factors) -> None:
@@ -148,6 +135,8 @@ def cat(func, args, kwargs):
     dim = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0))
     ranks = {t.ndim for t in tensors}
     if len(ranks) == 1 and min(ranks) > 1 and dim % min(ranks) and all(t.shape[0] == 1 for t in tensors):
+        if dim % min(ranks) == 1 and min(ranks) > 2 and all(map(depends, tensors)):
+            return Deferred(tensors)
         # Without the batch axis of one: torch keeps the channels-last layout of rank 4, and copies rank 5 out of it.
         inner = dim % min(ranks) - 1
         return pointwise(lambda *parts: torch.cat([part[0] for part in parts], inner)[None], tuple(tensors), {})
@@ -158,6 +147,10 @@ def cat(func, args, kwargs):
 @outermost
 def batched(func, args, kwargs):
     f, rest = only_first(func, args, kwargs)
+    if func in (F.conv1d, F.conv2d, F.conv3d) and isinstance(f, Deferred) and f.waiting:
+        given = dict(zip(("weight", "bias", "stride", "padding", "dilation", "groups"), rest, strict=False)) | kwargs
+        if given.pop("groups", 1) == 1 and (f.shift is None or per_channel(f, f.shift)):
+            return convolve(func, f, given.pop("weight"), given.pop("bias", None), given)
     return f.derive(over_batch(func, f, rest, kwargs, BATCHED[func_name(func)]))
 
 
@@ -182,7 +175,9 @@ def batch_norm(func, args, kwargs):
     given = dict(zip(names, rest, strict=False)) | kwargs
     if given.get("training", False) or given["running_mean"] is None:
         raise unsupported(func, "in training mode the statistics depend on the line; call module.eval() first")
-    return f.derive(over_batch(func, f, (), given, f.ndim - 2))
+    weight, bias = (neutral if given.get(n) is None else given[n] for n, neutral in (("weight", 1.0), ("bias", 0.0)))
+    scale = (given["running_var"] + given.get("eps", 1e-5)).rsqrt() * weight
+    return normalize(f, scale, bias - given["running_mean"] * scale)
 
 
 @rule(*named("dropout alpha_dropout feature_alpha_dropout feature_dropout dropout1d dropout2d dropout3d"))
