@@ -21,8 +21,14 @@ NEGLIGIBLE = 1e-12
 HALO = 2e-5
 """Half width, relative to max(1, |z|), of the neighbourhood in which an end point is first looked for again."""
 
-PIECES_PER_STEP = 256
-"""Steps hold at least so many pieces, and later a tenth of all so far: few fixed costs, and little beyond the goal."""
+PIECES_PER_STEP = 512
+"""Steps aim at so many pieces, or a quarter of all so far: few fixed costs, and news soon enough to act on."""
+
+GROWTH = 8
+"""A step is at most so many times as wide as the one before, whose density of pieces says little about it."""
+
+GOALS = np.linspace(0, 1, 65)[1:]
+"""Windows that are tried as the goal of the search, as shares of the widest one."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,8 @@ def search(
 
     The line is searched in steps outward from the statistic, always on the side that narrows the bounds more, until
     ``p_high - p_low <= max(atol, rtol * p_high)`` or the window is exhausted. Everything that has not been searched,
-    the tails beyond the window too, counts as unknown in the bounds.
+    the tails beyond the window too, counts as unknown in the bounds. No step leads beyond where the bounds would be
+    close enough if nothing more were found.
 
     Parameters
     ----------
@@ -103,9 +110,25 @@ def search(
     if atol < 0 or rtol < 0:
         raise InvalidInputError("atol and rtol must not be negative")
 
-    def bounds(found: Region, left: float, right: float) -> tuple[float, float]:
-        p_low, p_high = pvalue_bounds(statistic, found, [[left, right]], null=null, alternative=alternative)
-        return float(p_low), float(p_high)
+    def bounds(found: Region, left, right) -> tuple:
+        """Bounds on the p-value if [left, right] has been searched; vectorised over windows."""
+        searched = np.stack(np.broadcast_arrays(left, right), -1)[..., None, :]
+        return pvalue_bounds(statistic, found, searched, null=null, alternative=alternative)
+
+    def enough(p_low, p_high):
+        return p_high - p_low <= np.maximum(atol, rtol * p_high)
+
+    def goal(found: Region, left: float, right: float) -> tuple[float, float]:
+        """The smallest window, balanced around the middle, that would be enough if nothing more were found."""
+        if exhaustive:
+            return low, high
+        half = GOALS * (high - low) / 2
+        to_left = np.minimum(left, np.maximum((low + high) / 2 - half, low))
+        to_right = np.maximum(right, np.minimum((low + high) / 2 + half, high))
+        fits = enough(*bounds(found, to_left, to_right))
+        fits[-1] = True
+        at = int(fits.argmax())
+        return float(to_left[at]), float(to_right[at])
 
     def look(a: float, b: float) -> tuple[Region, int]:
         found, count = select(a, b)
@@ -122,13 +145,13 @@ def search(
         )
     step_pieces, step_width = pieces, right - left
     while True:
-        p_low, p_high = bounds(region, left, right)
-        if (left, right) == (low, high) or (not exhaustive and p_high - p_low <= max(atol, rtol * p_high)):
+        p_low, p_high = map(float, bounds(region, left, right))
+        if (left, right) == (low, high) or (not exhaustive and enough(p_low, p_high)):
             break
-        goal = max(PIECES_PER_STEP, pieces / 10)
-        width = min(step_width * goal / max(step_pieces, 1), 4 * step_width)
-        to_left, to_right = _step(left, low, -width), _step(right, high, width)
-        gap_left, gap_right = (b[1] - b[0] for b in (bounds(region, to_left, right), bounds(region, left, to_right)))
+        width = min(step_width * max(PIECES_PER_STEP, pieces / 4) / max(step_pieces, 1), GROWTH * step_width)
+        farthest = goal(region, left, right)
+        to_left, to_right = _step(left, farthest[0], -width), _step(right, farthest[1], width)
+        gap_left, gap_right = np.subtract(*bounds(region, [to_left, left], [right, to_right])[::-1])
         if to_right == right or (to_left != left and gap_left <= gap_right):
             found, count = look(to_left, left)
             step_width, left = left - to_left, to_left

@@ -256,7 +256,7 @@ def align(functions: Sequence[LineFunction]) -> list[LineFunction]:
 
 def common_breakpoints(functions: Sequence[LineFunction]) -> Tensor:
     """The union of the breakpoints of several functions; the tensor of one of them if it holds them all."""
-    points = max((f.breakpoints for f in functions), key=len)
+    points = max((f.breakpoints for f in functions), key=torch.numel)
     others = {id(f.breakpoints): f.breakpoints for f in functions if f.breakpoints is not points}
     return grid.merge(points, torch.cat(list(others.values()))) if others else points
 

@@ -69,7 +69,7 @@ def account(function) -> None:
     if _METERS:
         meter = _METERS[-1]
         meter.functions.add(function)
-        meter.largest_row = max(meter.largest_row, function.values.nbytes // len(function.values))
+        meter.largest_row = max(meter.largest_row, function.values.nbytes // function.values.shape[0])
 
 
 def reserve(points: int, row_bytes: int) -> None:

@@ -85,7 +85,7 @@ class Restriction:
         """
         if not -math.inf < low < high < math.inf:
             raise InvalidInputError(f"the window [{low}, {high}] is empty or not finite")
-        length = (self._pieces_per_unit and self._points / self._pieces_per_unit) or (high - low) / 64
+        length = self._points / self._pieces_per_unit if self._pieces_per_unit else high - low
         while low < high:
             stop = low + length
             stop = high if stop + length / 4 > high else stop  # no sliver at the end
@@ -95,7 +95,7 @@ class Restriction:
                 points, needed = error.args
                 if points <= 4:
                     raise NumericalError(f"{points} points need {needed} bytes; raise memory_budget") from None
-                length = (stop - low) / 2
+                length = (stop - low) / 4
                 continue
             yield result
             density = pieces / (stop - low)  # its noise is the larger, the fewer the pieces: average it

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sigad.line.batch import over_batch
-from sigad.line.deferred import Deferred, convolve, normalize, per_channel
+from sigad.line.deferred import Deferred, convolve, normalize, per_channel, worth_waiting
 from sigad.line.function import LineFunction, func_name, named, outermost, pointwise, rule, unsupported
 
 VIEWS = (
@@ -147,9 +147,9 @@ def cat(func, args, kwargs):
 @outermost
 def batched(func, args, kwargs):
     f, rest = only_first(func, args, kwargs)
-    if func in (F.conv1d, F.conv2d, F.conv3d) and isinstance(f, Deferred) and f.waiting:
+    if func in (F.conv1d, F.conv2d, F.conv3d) and isinstance(f, Deferred):
         given = dict(zip(("weight", "bias", "stride", "padding", "dilation", "groups"), rest, strict=False)) | kwargs
-        if given.pop("groups", 1) == 1 and (f.shift is None or per_channel(f, f.shift)):
+        if given.pop("groups", 1) == 1 and worth_waiting(f, given["weight"]):
             return convolve(func, f, given.pop("weight"), given.pop("bias", None), given)
     return f.derive(over_batch(func, f, rest, kwargs, BATCHED[func_name(func)]))
 
