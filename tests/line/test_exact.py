@@ -26,7 +26,7 @@ def points_of(f: LineFunction, n: int, seed: int = 0) -> Tensor:
 
 def bends(f: LineFunction) -> list[float]:
     """Breakpoints at which a slope really changes: where a window was cut into chunks, none does."""
-    change = f.slopes().diff(dim=0).reshape(f.pieces - 1, -1).abs().amax(1)
+    change = f.slopes().diff(dim=0).reshape(f.pieces - 1, f.shape.numel()).abs().amax(1)
     return f.breakpoints[1:-1][change > 1e-9].tolist()
 
 
