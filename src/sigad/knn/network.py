@@ -22,6 +22,7 @@ from sigad.knn.detection import Detections, Metric, detect_features
 from sigad.knn.inference import statistic
 from sigad.knn.pieces import Event, Pieces, order_interval, selected_region
 from sigad.line import Restriction
+from sigad.line.restriction import converted
 from sigad.result import FAILED, NOT_SELECTED, TESTED, BatchResult
 from sigad.search import SearchResult, search
 
@@ -63,12 +64,12 @@ class NetworkFeatures:
     @cached_property
     def single(self) -> nn.Module:
         """The network in float32."""
-        return copy.deepcopy(self._module).to(self.device, torch.float32)
+        return converted(copy.deepcopy(self._module), torch.float32, self.device)
 
     @cached_property
     def double(self) -> nn.Module:
         """The network in float64."""
-        return copy.deepcopy(self._module).to(self.device, torch.float64)
+        return converted(copy.deepcopy(self._module), torch.float64, self.device)
 
     def __call__(self, x: ArrayLike, *, batch_size: int = 64) -> NDArray[np.float64]:
         """Features (m, D) of instances (m, *shape), in double precision."""

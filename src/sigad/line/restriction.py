@@ -58,7 +58,7 @@ class Restriction:
         lead = next(start for start, way in zip(inputs, directions, strict=True) if way is not None)
         self.device = torch.device(device) if device is not None else lead.device
         self.dtype, self.memory_budget = dtype, memory_budget
-        self.module = _converted(module, dtype, self.device)
+        self.module = converted(module, dtype, self.device)
         # Line inputs in float64 whatever dtype: x + t * direction is rounded once.
         self.inputs = [
             (
@@ -140,8 +140,11 @@ def _random_state(device: torch.device) -> Tensor:
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
-def _converted(module: Callable, dtype: torch.dtype, device: torch.device) -> Callable:
-    """The module in the dtype, on the device and with the layout of weights that is fastest; itself if it is so."""
+def converted(module: Callable, dtype: torch.dtype, device: torch.device) -> Callable:
+    """The module in the dtype, on the device and with the layout of weights that is fastest; itself if it is so.
+
+    A copy takes tens of milliseconds: convert a module that many restrictions share beforehand.
+    """
     if not isinstance(module, torch.nn.Module):
         return module
     layout = torch.channels_last if (dtype, device.type) == (torch.float32, "cpu") else torch.contiguous_format
