@@ -75,6 +75,7 @@ class ImageFeatures(nn.Module):
     mean, std : of each channel, subtracted and divided by, in the units of the pixels after ``scale``.
     scale : multiplied with the pixels first, for instance 1/255.
     bgr : the network expects the channels in the order blue, green, red.
+    nhwc : the network expects the channels last, (m, H, W, 3), as those from TensorFlow do.
     resize : (H, W) that the network sees, by bilinear interpolation; None to leave the size.
     pool : take the mean of each channel of the output over its positions.
     """
@@ -87,11 +88,13 @@ class ImageFeatures(nn.Module):
         std: Sequence[float] = (1.0,),
         scale: float = 1.0,
         bgr: bool = False,
+        nhwc: bool = False,
         resize: tuple[int, int] | None = None,
         pool: bool = True,
     ):
         super().__init__()
-        self.network, self.scale, self.bgr, self.resize, self.pool = network, scale, bgr, resize, pool
+        self.network, self.scale, self.bgr, self.nhwc = network, scale, bgr, nhwc
+        self.resize, self.pool = resize, pool
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64).reshape(-1, 1, 1).float())
         self.register_buffer("std", torch.tensor(std, dtype=torch.float64).reshape(-1, 1, 1).float())
 
@@ -104,7 +107,7 @@ class ImageFeatures(nn.Module):
         x = (x - self.mean) / self.std
         if self.resize is not None:
             x = F.interpolate(x, size=self.resize, mode="bilinear", align_corners=False)
-        x = self.network(x)
+        x = self.network(x.permute(0, 2, 3, 1) if self.nhwc else x)
         return x.mean(dim=(2, 3)) if self.pool and x.ndim == 4 else x
 
 
@@ -266,6 +269,23 @@ def build(architecture: str) -> nn.Module:
     return models.get_model(architecture, weights=None)
 
 
+def read_onnx(path: str | Path) -> nn.Module:
+    """The network in an ONNX file as a torch module; its layers have the names of the nodes.
+
+    Raises MissingDataError when the file or the package onnx2torch is not there.
+    """
+    from sigad.vision import import_torchvision
+
+    if not Path(path).is_file():
+        raise MissingDataError(f"there is no file {path}: put it there, or correct `features: path`")
+    import_torchvision()  # onnx2torch does so itself, but not where its operators are missing
+    try:
+        import onnx2torch
+    except ImportError as error:
+        raise MissingDataError(f"{error}: networks in ONNX files need it, pip install 'sigad[onnx]'") from error
+    return onnx2torch.convert(str(path)).eval()
+
+
 def squeezenet_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the tensors of SqueezeNet 1.1 from their Caffe names (``fire2.squeeze1x1``) to torchvision's."""
     places = {"conv1": "features.0", "conv10": "classifier.1"}
@@ -324,7 +344,9 @@ def restore_features(path: str | Path) -> ImageFeatures:
     if not Path(path).is_file():
         raise MissingDataError(f"there is no file {path}: run the rule that prepares the features first")
     content = torch.load(path, map_location="cpu", weights_only=True)
-    module = _assemble(content["entry"], build(_architecture(content["entry"])))
+    entry, architecture = content["entry"], _architecture(content["entry"])
+    network = read_onnx(entry["path"]) if architecture == "onnx" else build(architecture)
+    module = _assemble(entry, network)
     module.load_state_dict(content["state"])
     return module.eval().requires_grad_(False)
 
@@ -335,8 +357,9 @@ def load_features(entry: Mapping[str, Any], data_dir: str | Path = "data", *, se
     Parameters
     ----------
     entry : ``weights``, the exact name of torchvision weights (downloaded on first use); or ``architecture`` and
-        ``path``, a file of weights; or ``train: textures``, the small CNN of the quick run; ``layer``, the name of the
-        last layer, null for the whole network; and the parameters of :class:`ImageFeatures`.
+        ``path``, a file of weights, or of the whole network where the architecture is ``onnx``; or ``train: textures``,
+        the small CNN of the quick run; ``layer``, the name of the last layer, null for the whole network; and the
+        parameters of :class:`ImageFeatures`.
     data_dir : folder of downloaded files.
     seed : of the training.
 
@@ -349,6 +372,8 @@ def load_features(entry: Mapping[str, Any], data_dir: str | Path = "data", *, se
         from sigad.data.images import texture_strips
 
         network = train_small_cnn(texture_strips(), seed=seed)
+    elif architecture == "onnx":
+        network = read_onnx(entry["path"])
     else:
         network = build(architecture)
         if entry.get("weights"):
@@ -377,7 +402,7 @@ def _architecture(entry: Mapping[str, Any]) -> str:
 
 
 def _assemble(entry: Mapping[str, Any], network: nn.Module) -> ImageFeatures:
-    names = ("mean", "std", "scale", "bgr", "resize", "pool")
+    names = ("mean", "std", "scale", "bgr", "nhwc", "resize", "pool")
     options = {key: entry[key] for key in names if entry.get(key) is not None}
     if entry.get("weights"):
         transforms = torchvision_weights(entry["weights"]).transforms()
