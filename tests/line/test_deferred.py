@@ -117,3 +117,10 @@ def test_a_network_is_the_same_whether_or_not_anything_waits(monkeypatch):
     for f in (never, always, sometimes):
         torch.testing.assert_close(f(t), direct, rtol=1e-10, atol=1e-12)
     assert abs(always.pieces - never.pieces) <= 2  # kinks that rounding puts on one side or the other
+
+
+def test_questions_about_the_shape_compute_nothing():
+    f = Deferred([function(1, 2, 4, 4), function(1, 3, 4, 4)], rand(5, 1, 1))
+    assert (f.dim(), f.ndim, f.shape, f.size(1), f.numel()) == (4, 4, (1, 5, 4, 4), 5, 80)
+    assert f.dtype == torch.float64 and f.is_floating_point() and torch.zeros_like(f).shape == f.shape
+    assert f.waiting and f.values.shape == (10, 1, 5, 4, 4) and not f.waiting

@@ -205,8 +205,9 @@ def convert(func, args, kwargs):
 @rule(*named(QUERIES, inplace=False), torch.Tensor.__len__)
 @rule(*[getattr(torch.Tensor, name).__get__ for name in PROPERTIES.split()])
 def query(func, args, kwargs):
-    """What does not depend on t: the tensor at the first breakpoint answers."""
-    return func(*[a.values[0] if depends(a) else a for a in args], **kwargs)
+    """What does not depend on t: a tensor of the same shape answers. The values stay as they are, or uncomputed."""
+    stand_in = lambda f: torch.empty((), dtype=f.dtype, device=f.device).expand(f.shape)  # noqa: E731
+    return func(*[stand_in(a) if depends(a) else a for a in args], **kwargs)
 
 
 @rule(torch.Tensor.__iter__)
