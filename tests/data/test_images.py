@@ -6,8 +6,9 @@ import threading
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
-from tests.real_data import shared
+from tests.real_data import ROOT, shared
 
 from sigad.data import images as im
 from sigad.data import mvtec
@@ -82,6 +83,18 @@ def test_all_files_that_are_wrong_are_named_at_once(category):
         assert part in str(error.value)
 
 
+def test_an_incomplete_category_is_named(category):
+    found = mvtec.read_category(category, patch=5)
+    there = {"train": sum(n.startswith("train") for n in found.names), "defective": int((~found.normal).sum())}
+    there["good"] = len(found) - sum(there.values())
+    assert len(mvtec.read_category(category, patch=5, counts=there)) == len(found)
+    (category / "train" / "good" / "001.png").unlink()
+    with pytest.raises(
+        InvalidInputError, match=rf"{there['train'] - 1} images of the part 'train', .* {there['train']}"
+    ):
+        mvtec.read_category(category, patch=5, counts=there)
+
+
 def test_an_empty_folder(tmp_path):
     with pytest.raises(InvalidInputError, match="no images"):
         mvtec.read_category(tmp_path)
@@ -120,7 +133,8 @@ def test_textures_have_patches_apart_from_the_training_strip():
 
 
 def test_real_images_resized_and_original():
-    small = mvtec.read_category(shared("mvtec_ad_256/transistor"), patch=30)
+    manifest = yaml.safe_load((ROOT / "config" / "datasets.yaml").read_text(encoding="utf-8"))["images"]["transistor"]
+    small = mvtec.read_category(shared("mvtec_ad_256/transistor"), patch=30, counts=manifest["counts"])
     assert small.images.shape[0] == 213 + 60 + 40 and small.normal.sum() == 273 and small.grid == (8, 8)
     assert len(small.anomalies()) > 40
     original = next(iter(sorted(shared("mvtec_ad_original1024/transistor").rglob("*.png"))))

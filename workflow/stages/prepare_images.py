@@ -9,7 +9,7 @@ with stage_log(snakemake.log[0]) as log:
     if entry["source"] == "package":
         images = texture_patches(name, entry["patch"])
     else:
-        images = read_category(snakemake.input[0], patch=entry["patch"])
+        images = read_category(snakemake.input[0], patch=entry["patch"], counts=entry.get("counts"))
     log.info(
         "%d images of %s, %d of them normal; %d defective patches; %d x %d patches of %d pixels",
         *(len(images), images.images.shape[1:], images.normal.sum(), len(images.anomalies())),

@@ -86,7 +86,7 @@ def fetch(category: str, entry: Mapping[str, Any], data_dir: str | Path) -> Path
     return folder
 
 
-def read_category(folder: str | Path, *, patch: int = 30) -> ImageSet:
+def read_category(folder: str | Path, *, patch: int = 30, counts: Mapping[str, int] | None = None) -> ImageSet:
     """Read the images of a category, checking all files first.
 
     Parameters
@@ -94,11 +94,13 @@ def read_category(folder: str | Path, *, patch: int = 30) -> ImageSet:
     folder : ``.../<category>``, with the layout above.
     patch : side of the patches; images are cut at their original resolution, and a remainder at the right and lower
         edge that fills no patch is left out.
+    counts : how many images there have to be: ``train`` and ``good`` normal ones, and ``defective`` ones; None for any.
 
     Raises
     ------
     InvalidInputError
-        that names every file that is missing, cannot be read, or has another size than the others.
+        that names every file that is missing, cannot be read, or has another size than the others, and every part that
+        does not have as many images as it should.
     """
     from PIL import Image
 
@@ -116,6 +118,11 @@ def read_category(folder: str | Path, *, patch: int = 30) -> ImageSet:
             masks[file] = folder / "ground_truth" / defect.name / f"{file.stem}_mask.png"
             if not masks[file].is_file():
                 wrong.append(f"{masks[file]}: missing")
+    parts = [file.relative_to(folder).parts[:2] for file, _ in found]
+    there = {"train": parts.count(("train", "good")), "good": parts.count(("test", "good")), "defective": len(masks)}
+    for part, expected in (counts or {}).items():
+        if there[part] != expected:
+            wrong.append(f"{there[part]} images of the part {part!r}, which should have {expected}")
     arrays, sizes = {}, {}
     for file in [*(file for file, _ in found), *(mask for mask in masks.values() if mask.is_file())]:
         try:
@@ -135,7 +142,7 @@ def read_category(folder: str | Path, *, patch: int = 30) -> ImageSet:
         raise InvalidInputError(
             f"{len(wrong)} of the files of {folder.name} are missing or cannot be used:\n"
             + "\n".join(f"  {line}" for line in wrong)
-            + f"\nremove {folder} to fetch them again"
+            + f"\nremove {folder} to fetch them again, or correct `counts` in config/datasets.yaml for images of yours"
         )
     colour = any(arrays[file].ndim == 3 for file, _ in found)
     height, width = next(iter(sizes))
