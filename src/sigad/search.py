@@ -135,7 +135,7 @@ def search(
         found = rg.intersection(found, [[a, b]])
         return (found, count) if polish is None else (_polished(found, (a, b), polish), count)
 
-    width = (high - low) / 128
+    width = (high - low) / 16
     left, right = max(low, statistic - width / 2), min(high, statistic + width / 2)
     region, pieces = look(left, right)
     if not rg.contains(region, statistic):

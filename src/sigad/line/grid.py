@@ -90,6 +90,8 @@ def crossings(breakpoints: Tensor, rows: Tensor, level: float | Tensor = 0.0) ->
     segment (ends included), not sorted. A column that rests on the level passes it where it leaves upwards.
     """
     segment, column = changes(_greater(rows, level))
+    if not len(segment):
+        return segment, column, breakpoints[:0]
     threshold = level[column].double() if isinstance(level, Tensor) and level.ndim else level
     start = rows[segment, column].double() - threshold
     stop = rows[segment + 1, column].double() - threshold

@@ -58,7 +58,9 @@ def _register_elementwise(names: str, kinks) -> None:
         if func.__name__ == "relu" and bent is not f:
             bent.values.relu_()  # nobody else holds these values yet: one pass less over the largest tensors
             return bent
-        return pointwise(func, (bent, *rest), kwargs)
+        if func.__name__ == "prelu":  # has a weight for each channel, whose axis vmap finds
+            return pointwise(func, (bent, *rest), kwargs)
+        return bent.derive(func(bent.values, *rest, **kwargs))
 
 
 for _names, _kinks in KINKS.items():
