@@ -71,6 +71,16 @@ def test_a_window_may_be_given():
         search(selection(REGION), 3.0, window=(-1.5, 2.0))
 
 
+def test_a_window_that_does_not_suffice_is_searched_to_its_ends():
+    """Bounds never close in, as the tails beyond are unknown; rounding must not keep the search from ending."""
+    rng = np.random.default_rng(4)
+    for _ in range(200):
+        window = (0.7 - rng.exponential(), 0.7 + rng.exponential())
+        result = search(selection(REGION), 0.7, window=window, atol=0.0, rtol=1e-12)
+        assert result.searched == window
+        np.testing.assert_array_equal(result.region, rg.intersection(REGION, [list(window)]))
+
+
 def test_a_selection_without_the_statistic_is_an_error():
     with pytest.raises(NumericalError, match="observed selection"):
         search(selection(REGION), 0.0)

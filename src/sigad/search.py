@@ -125,6 +125,7 @@ def search(
         half = GOALS * (high - low) / 2
         to_left = np.minimum(left, np.maximum((low + high) / 2 - half, low))
         to_right = np.maximum(right, np.minimum((low + high) / 2 + half, high))
+        to_left[-1], to_right[-1] = low, high  # not up to rounding: the search has to end there
         fits = enough(*bounds(found, to_left, to_right))
         fits[-1] = True
         at = int(fits.argmax())
