@@ -126,7 +126,8 @@ def search(
         to_left = np.minimum(left, np.maximum((low + high) / 2 - half, low))
         to_right = np.maximum(right, np.minimum((low + high) / 2 + half, high))
         to_left[-1], to_right[-1] = low, high  # not up to rounding: the search has to end there
-        fits = enough(*bounds(found, to_left, to_right))
+        further = (to_left < left) | (to_right > right)  # the present window is known not to do, whatever its rounding
+        fits = enough(*bounds(found, to_left, to_right)) & further
         fits[-1] = True
         at = int(fits.argmax())
         return float(to_left[at]), float(to_right[at])
