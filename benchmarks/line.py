@@ -47,10 +47,10 @@ def best(run, repeats: int) -> float:
 def propagate(module, x, direction, low: float, high: float, repeats: int) -> tuple[int, float]:
     """Pieces, and seconds for all of them."""
     line, pieces = Restriction(module, x, direction), []
-    next(line.chunks(low, high))  # warm up
+    next(line.chunks((low, high)))  # warm up
 
     def run():
-        pieces[:] = [f.pieces for f in line.chunks(low, high)]
+        pieces[:] = [f.pieces for f in line.chunks((low, high))]
 
     seconds = best(run, repeats)
     return sum(pieces), seconds
@@ -79,7 +79,7 @@ def share_of_points(module, x, direction, low: float, high: float) -> float:
     RULES[F.conv2d] = watched
     try:
         line, points, pieces, work = Restriction(module, x, direction), 0.0, 0, 0.0
-        for f in line.chunks(low, high):
+        for f in line.chunks((low, high)):
             points, pieces, work = points + seen[0], pieces + f.pieces, seen[1]
             seen[:] = [0.0, 0.0]
     finally:

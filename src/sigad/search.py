@@ -11,8 +11,8 @@ from sigad.errors import InvalidInputError, NumericalError
 from sigad.region import Region
 from sigad.truncated import Alternative, Null, log_mass, pvalue_bounds, truncated_pvalue
 
-Selection = Callable[[float, float], tuple[Region, int]]
-"""(low, high) -> the part of [low, high] where the selection equals the observed one, (m, 2), and the number of linear
+Selection = Callable[[Region], tuple[Region, int]]
+"""Windows (k, 2) -> the part of them where the selection equals the observed one, (m, 2), and the number of linear
 pieces looked at."""
 
 NEGLIGIBLE = 1e-12
@@ -21,14 +21,11 @@ NEGLIGIBLE = 1e-12
 HALO = 2e-5
 """Half width, relative to max(1, |z|), of the neighbourhood in which an end point is first looked for again."""
 
-PIECES_PER_STEP = 512
-"""Steps aim at so many pieces, or a quarter of all so far: few fixed costs, and news soon enough to act on."""
+FIRST = 1 / 16
+"""Share of the widest window that is looked at first: enough to learn how much there is to find in the rest."""
 
-GROWTH = 8
-"""A step is at most so many times as wide as the one before, whose density of pieces says little about it."""
-
-GOALS = np.linspace(0, 1, 65)[1:]
-"""Windows that are tried as the goal of the search, as shares of the widest one."""
+GOALS = 32
+"""Steps between what has been searched and the end of the window, on either side, that are tried as the next goal."""
 
 
 @dataclass(frozen=True)
@@ -68,35 +65,35 @@ def search(
 ) -> SearchResult:
     """The p-value of a statistic, given that the data lie where the selection is the observed one.
 
-    The line is searched in steps outward from the statistic, always on the side that narrows the bounds more, until
+    The line is searched in steps outward from the statistic, on both sides at once, until
     ``p_high - p_low <= max(atol, rtol * p_high)`` or the window is exhausted. Everything that has not been searched,
-    the tails beyond the window too, counts as unknown in the bounds. No step leads beyond where the bounds would be
-    close enough if nothing more were found.
+    the tails beyond the window too, counts as unknown in the bounds. Each step leads to where the bounds would be close
+    enough if nothing more were found, and no further.
 
     Parameters
     ----------
-    select : called as ``select(low, high)`` for finite low < high, on adjacent windows. It returns the sub-region of
-        [low, high] on which the selection equals the observed one, an (m, 2) array of sorted disjoint intervals, and
-        the number of linear pieces it went through. It knows the image, the detector and the observed selection; this
-        function knows none of them. For a detector that marks where a score exceeds a threshold::
+    select : called as ``select(windows)`` for windows (k, 2), finite, sorted and disjoint. It returns the part of them
+        on which the selection equals the observed one, an (m, 2) array of sorted disjoint intervals, and the number of
+        linear pieces it went through. It knows the image, the detector and the observed selection; this function knows
+        none of them. For a detector that marks where a score exceeds a threshold::
 
             line = sigad.line.Restriction(score_map, x_obs - statistic * b, b, memory_budget=2**30)
 
-            def select(low, high):
-                parts = list(line.chunks(low, high))
+            def select(windows):
+                parts = list(line.chunks(*windows))
                 agree = [sigad.line.agreement(f, threshold, observed) for f in parts]
                 return sigad.region.union(*agree), sum(f.pieces for f in parts)
 
-        Memory is bounded by the Restriction, whatever the length of [low, high].
+        Memory is bounded by the Restriction, whatever the length of the windows.
     statistic : the observed statistic, in units of its standard deviation under the normal null.
     null, alternative : as in :func:`sigad.truncated.truncated_pvalue`. For ("chi", df), z >= 0.
     window : part of the line to search at most. By default it ends where the null has no more than 1e-12 of the mass
         that it has beyond the statistic.
     atol, rtol : tolerance on p_high - p_low, absolute and relative to p_high.
     exhaustive : search the whole window, whatever the bounds.
-    polish : the same selection in higher precision (a Restriction in float64). Around each end point that ``select``
-        found it is asked for a tiny window, which replaces what was found there; the window grows until both agree
-        on its borders. Costs a few network passes per end point.
+    polish : the same selection in higher precision (a Restriction in float64). It is asked for a tiny window around
+        each end point that ``select`` found, which replaces what was found there; the windows grow until both agree
+        on their borders.
 
     Raises
     ------
@@ -110,64 +107,53 @@ def search(
     if atol < 0 or rtol < 0:
         raise InvalidInputError("atol and rtol must not be negative")
 
-    def bounds(found: Region, left, right) -> tuple:
-        """Bounds on the p-value if [left, right] has been searched; vectorised over windows."""
-        searched = np.stack(np.broadcast_arrays(left, right), -1)[..., None, :]
-        return pvalue_bounds(statistic, found, searched, null=null, alternative=alternative)
+    def bounds(found: Region, searched: np.ndarray) -> tuple:
+        """Bounds on the p-value if the window (..., 2) has been searched."""
+        return pvalue_bounds(statistic, found, searched[..., None, :], null=null, alternative=alternative)
 
     def enough(p_low, p_high):
         return p_high - p_low <= np.maximum(atol, rtol * p_high)
 
-    def goal(found: Region, left: float, right: float) -> tuple[float, float]:
-        """The smallest window, balanced around the middle, that would be enough if nothing more were found."""
+    def goal(found: Region, searched: np.ndarray) -> np.ndarray:
+        """The shortest larger window that is enough if nothing more is found in it."""
         if exhaustive:
-            return low, high
-        half = GOALS * (high - low) / 2
-        to_left = np.minimum(left, np.maximum((low + high) / 2 - half, low))
-        to_right = np.maximum(right, np.minimum((low + high) / 2 + half, high))
-        to_left[-1], to_right[-1] = low, high  # not up to rounding: the search has to end there
-        further = (to_left < left) | (to_right > right)  # the present window is known not to do, whatever its rounding
-        fits = enough(*bounds(found, to_left, to_right)) & further
+            return widest
+        sides = [np.linspace(*ends, GOALS + 1) for ends in zip(searched, widest, strict=True)]
+        goals = np.stack(np.meshgrid(*sides), -1).reshape(-1, 2)
+        larger = (goals != searched).any(1)  # the present window is known not to do, whatever its rounding
+        fits = enough(*bounds(found, goals)) & larger
         fits[-1] = True
-        at = int(fits.argmax())
-        return float(to_left[at]), float(to_right[at])
+        return goals[fits][np.argmin(np.diff(goals[fits], axis=1))]
 
-    def look(a: float, b: float) -> tuple[Region, int]:
-        found, count = select(a, b)
-        found = rg.intersection(found, [[a, b]])
-        return (found, count) if polish is None else (_polished(found, (a, b), polish), count)
+    widest, width = np.array([low, high]), FIRST * (high - low)
+    searched = np.array([max(low, statistic - width / 2), min(high, statistic + width / 2)])
+    region, unseen, pieces = rg.EMPTY, searched[None], 0
+    while True:
+        found, count = select(unseen)
+        region, pieces = rg.union(region, rg.intersection(found, unseen)), pieces + count
+        _check_holds(region, statistic, 0.0 if polish is None else HALO * max(1.0, abs(statistic)))
+        p_low, p_high = map(float, bounds(region, searched))
+        done = (searched == widest).all() or (not exhaustive and enough(p_low, p_high))
+        if done and polish is not None:
+            region = _polished(region, searched, polish)
+            _check_holds(region, statistic, 0.0)
+            p_low, p_high = map(float, bounds(region, searched))
+            done = (searched == widest).all() or enough(p_low, p_high)
+        if done:
+            break
+        seen, searched = searched, goal(region, searched)
+        unseen = rg.intersection(searched[None], rg.complement(seen[None]))
+    p_value = float(truncated_pvalue(statistic, region, null=null, alternative=alternative))
+    ends = (float(searched[0]), float(searched[1]))
+    return SearchResult(region, ends, p_value, p_low, p_high, pieces, time.perf_counter() - started)
 
-    width = (high - low) / 16
-    left, right = max(low, statistic - width / 2), min(high, statistic + width / 2)
-    region, pieces = look(left, right)
-    if not rg.contains(region, statistic):
+
+def _check_holds(region: Region, statistic: float, reach: float) -> None:
+    if not rg.contains(region + np.array([-reach, reach]), statistic):
         raise NumericalError(
             f"the selection at the observed statistic {statistic} is not the observed selection: "
             "pass the data, the detector and the selection in the precision in which the selection was made"
         )
-    step_pieces, step_width = pieces, right - left
-    while True:
-        p_low, p_high = map(float, bounds(region, left, right))
-        if (left, right) == (low, high) or (not exhaustive and enough(p_low, p_high)):
-            break
-        width = min(step_width * max(PIECES_PER_STEP, pieces / 4) / max(step_pieces, 1), GROWTH * step_width)
-        farthest = goal(region, left, right)
-        to_left, to_right = _step(left, farthest[0], -width), _step(right, farthest[1], width)
-        gap_left, gap_right = np.subtract(*bounds(region, [to_left, left], [right, to_right])[::-1])
-        if to_right == right or (to_left != left and gap_left <= gap_right):
-            found, count = look(to_left, left)
-            step_width, left = left - to_left, to_left
-        else:
-            found, count = look(right, to_right)
-            step_width, right = to_right - right, to_right
-        region, step_pieces, pieces = rg.union(region, found), count, pieces + count
-    p_value = float(truncated_pvalue(statistic, region, null=null, alternative=alternative))
-    return SearchResult(region, (left, right), p_value, p_low, p_high, pieces, time.perf_counter() - started)
-
-
-def _step(start: float, end: float, width: float) -> float:
-    """Go from start by width towards end; all the way if only a sliver would remain."""
-    return end if abs(end - start) <= 1.25 * abs(width) else start + width
 
 
 def _window(statistic: float, null: Null) -> tuple[float, float]:
@@ -192,7 +178,7 @@ def _where(decreasing: Callable[[float], float], start: float, goal: float, end:
     return above
 
 
-def _polished(found: Region, window: tuple[float, float], polish: Selection) -> Region:
+def _polished(found: Region, window: np.ndarray, polish: Selection) -> Region:
     """Replace the neighbourhoods of the end points inside the window by what `polish` finds there."""
     halo = HALO
     while True:
@@ -200,8 +186,8 @@ def _polished(found: Region, window: tuple[float, float], polish: Selection) -> 
         if not len(ends):
             return found
         reach = halo * np.maximum(1.0, np.abs(ends))
-        near = rg.intersection(rg.as_region(np.stack([ends - reach, ends + reach], 1)), [list(window)])
-        exact = rg.union(rg.EMPTY, *(rg.intersection(polish(a, b)[0], [[a, b]]) for a, b in near.tolist()))
+        near = rg.intersection(rg.as_region(np.stack([ends - reach, ends + reach], 1)), [window])
+        exact = rg.intersection(polish(near)[0], near)
         borders = near[(near > window[0]) & (near < window[1])]
         # A border belongs to both neighbourhood and rest: there both must say the same.
         if (rg.contains(found, borders) == rg.contains(exact, borders)).all():

@@ -30,7 +30,7 @@ def test_chunks_are_adjacent_and_equal_the_whole():
     net, x, direction = problem()
     whole = restrict(net, x, direction, (-2.0, 2.0), dtype=torch.float64)
     line = Restriction(net, x, direction, dtype=torch.float64, memory_budget=500_000)
-    parts = list(line.chunks(-2.0, 2.0))
+    parts = list(line.chunks((-2.0, 2.0)))
     assert len(parts) > 5 and parts[0].window[0] == -2.0 and parts[-1].window[1] == 2.0
     assert all(a.window[1] == b.window[0] for a, b in itertools.pairwise(parts))
     t = torch.linspace(-2, 2, 501, dtype=torch.float64)
@@ -39,20 +39,47 @@ def test_chunks_are_adjacent_and_equal_the_whole():
         concatenate([parts[0], parts[2]])
 
 
+def test_several_windows_at_once_equal_each_alone():
+    """What lies between the windows costs nothing and leaves no trace, whatever bends there (a max pool does, too)."""
+    net, x, direction = problem()
+    line = Restriction(net, x, direction, dtype=torch.float64)
+    windows = [(-2.0, -1.5), (-0.1, 0.2), (0.3, 0.3 + 1e-9), (1.0, 2.0)]
+    together = list(line.chunks(*windows))
+    assert [f.window for f in together] == windows
+    for f, window in zip(together, windows, strict=True):
+        alone = restrict(net, x, direction, window, dtype=torch.float64)
+        torch.testing.assert_close(f.breakpoints, alone.breakpoints, rtol=0, atol=1e-12)
+        torch.testing.assert_close(f.values, alone.values, rtol=1e-10, atol=1e-12)
+    # Cut by a small budget, the parts still cover the windows from left to right.
+    parts = list(Restriction(net, x, direction, dtype=torch.float64, memory_budget=500_000).chunks(*windows))
+    assert len(parts) > len(windows)
+    joined = [list(group) for _, group in itertools.groupby(parts, lambda f: sum(f.window[0] >= w[1] for w in windows))]
+    assert [(group[0].window[0], group[-1].window[1]) for group in joined] == windows
+    for group, whole in zip(joined, together, strict=True):
+        t = torch.linspace(*whole.window, 101, dtype=torch.float64)
+        torch.testing.assert_close(concatenate(group)(t), whole(t), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("windows", [((0.0, 1.0), (1.0, 2.0)), ((1.0, 2.0), (0.0, 0.5)), ((0.0, 0.0),)])
+def test_windows_must_be_sorted_disjoint_and_not_empty(windows):
+    with pytest.raises(InvalidInputError, match="disjoint"):
+        list(Restriction(nn.ReLU(), torch.ones(3), torch.ones(3)).chunks(*windows))
+
+
 @pytest.mark.parametrize("budget", [300_000, 1_000_000, 4_000_000])
 def test_memory_stays_within_the_budget(budget):
     net, x, direction = problem()
     line, peaks = Restriction(net, x, direction, memory_budget=budget), []
     run = line._run
 
-    def watched(low, high):
+    def watched(windows):
         with metered(budget) as outer:  # the inner meter is the one in force; this one only shows that blocks nest
-            result = run(low, high)
+            result = run(windows)
         assert outer.peak == 0
         return result
 
     line._run = watched
-    for f in line.chunks(-2.0, 2.0):
+    for f in line.chunks((-2.0, 2.0)):
         peaks.append(f.values.untyped_storage().nbytes())
     assert max(peaks) < budget
 
@@ -65,7 +92,7 @@ def test_random_numbers_drawn_by_the_module_are_refused():
 def test_no_room_for_a_single_piece():
     net, x, direction = problem()
     with pytest.raises(NumericalError, match="memory_budget"):
-        list(Restriction(net, x, direction, memory_budget=10_000).chunks(-1.0, 1.0))
+        list(Restriction(net, x, direction, memory_budget=10_000).chunks((-1.0, 1.0)))
 
 
 def test_outputs_of_any_structure_and_constants():

@@ -189,9 +189,9 @@ class Detector:
         """Where along the line the marked region is ``region``, for :func:`sigad.search.search`."""
         restriction = self._restriction(x, line, dtype, memory_budget)
 
-        def select(low: float, high: float) -> tuple[Region, int]:
+        def select(windows: Region) -> tuple[Region, int]:
             parts, pieces = [rg.EMPTY], 0
-            for part in restriction.chunks(low, high):
+            for part in restriction.chunks(*windows):
                 parts.append(self._agreement(part, region))
                 pieces += part.pieces
             return rg.union(*parts), pieces

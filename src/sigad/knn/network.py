@@ -7,7 +7,7 @@ Source: Niihori et al. (NeurIPS 2025), appendix B.
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,7 +21,8 @@ from sigad.errors import InvalidInputError, NumericalError
 from sigad.knn.detection import Detections, Metric, detect_features
 from sigad.knn.inference import statistic
 from sigad.knn.pieces import Event, Pieces, order_interval, selected_region
-from sigad.line import Restriction
+from sigad.line import LineFunction, Restriction
+from sigad.line.function import align
 from sigad.line.restriction import converted
 from sigad.result import FAILED, NOT_SELECTED, TESTED, BatchResult
 from sigad.search import SearchResult, search
@@ -135,11 +136,18 @@ class MovingPair:
         """Distribution of the statistic without selection."""
         return ("chi", self.middle.size)
 
-    def _lines(self, dtype: torch.dtype) -> tuple[Restriction, Restriction]:
+    def _line(self, dtype: torch.dtype) -> Restriction:
+        """Features of both instances along the line."""
         module = self.features.single if dtype == torch.float32 else self.features.double
         middle, direction = torch.from_numpy(self.middle), torch.from_numpy(self.direction)
-        options = {"dtype": dtype, "device": self.features.device, "memory_budget": self.features.memory_budget // 2}
-        return Restriction(module, middle, direction, **options), Restriction(module, middle, -direction, **options)
+        return Restriction(
+            lambda test, neighbour: (module(test), module(neighbour)),
+            (middle, middle),
+            (direction, -direction),
+            dtype=dtype,
+            device=self.features.device,
+            memory_budget=self.features.memory_budget,
+        )
 
     def search(
         self, *, condition_on_k: bool = True, atol: float = 1e-6, rtol: float = 0.01, exhaustive: bool = False
@@ -150,11 +158,12 @@ class MovingPair:
         """
 
         def select_in(dtype: torch.dtype):
-            lines = self._lines(dtype)
+            line = self._line(dtype)
 
-            def select(low: float, high: float) -> tuple[rg.Region, int]:
+            def select(windows: rg.Region) -> tuple[rg.Region, int]:
                 found, count = [rg.EMPTY], 0
-                for pieces in _pieces(*lines, low, high):
+                for test, neighbour in line.chunks(*windows):
+                    pieces = _pieces(test, neighbour)
                     found.append(selected_region(pieces, self.event, condition_on_k=condition_on_k))
                     count += len(pieces.z) - 1
                 return rg.union(*found), count
@@ -171,21 +180,21 @@ class MovingPair:
     @cached_property
     def piece(self) -> Pieces:
         """The one linear piece of both instances' features that holds the statistic."""
-        lines = self._lines(torch.float64)
-        z = np.array([self._edge(lines, 0.0), self._edge(lines, self._far)])
+        line = self._line(torch.float64)
+        z = np.array([self._edge(line, 0.0), self._edge(line, self._far)])
         return Pieces(z, *(self._at(z, sign) for sign in (1.0, -1.0)))
 
     @property
     def _far(self) -> float:
         return max(self.statistic, np.sqrt(self.middle.size)) + _FAR
 
-    def _edge(self, lines: tuple[Restriction, Restriction], limit: float) -> float:
+    def _edge(self, line: Restriction, limit: float) -> float:
         """The first breakpoint of either function on the way from the statistic to the limit, or the limit."""
         width, at = 1e-3, self.statistic
         while at != limit:
             stop = max(at - width, limit) if limit < at else min(at + width, limit)
             # The ends of the engine's own chunks are no breakpoints of the function.
-            inside = [f.breakpoints[1:-1] for line in lines for f in line.chunks(min(at, stop), max(at, stop))]
+            inside = [f.breakpoints[1:-1] for pair in line.chunks((min(at, stop), max(at, stop))) for f in pair]
             inside = torch.cat(inside)
             if len(inside):
                 return float(inside.max() if limit < at else inside.min())
@@ -215,13 +224,11 @@ class MovingPair:
         return _holding(region, self.statistic)
 
 
-def _pieces(test: Restriction, neighbour: Restriction, low: float, high: float) -> Iterator[Pieces]:
-    """Both instances' features on [low, high], chunk by chunk, at the union of their breakpoints."""
-    for f in test.chunks(low, high):
-        g = neighbour(*f.window)
-        points = torch.unique(torch.cat([f.breakpoints, g.breakpoints]))
-        values = [h.at(points).values.reshape(len(points), -1).cpu().numpy() for h in (f, g)]
-        yield Pieces(points.cpu().numpy(), *values)
+def _pieces(test: LineFunction, neighbour: LineFunction) -> Pieces:
+    """Both instances' features at the union of their breakpoints."""
+    both = align([test, neighbour])
+    values = [f.values.reshape(len(f.values), -1).cpu().numpy() for f in both]
+    return Pieces(both[0].breakpoints.cpu().numpy(), *values)
 
 
 def _holding(region: rg.Region, statistic: float) -> rg.Region:

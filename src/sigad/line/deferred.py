@@ -29,7 +29,7 @@ class Deferred(LineFunction):
         # Operations in place rebind the values of a function: hold on to those of now.
         self.parts, self._whole = [f.derive(f.values, f.breakpoints) for f in parts], None
         self.shift = None if shift is None else constant(shift, parts[0])
-        self.breakpoints, self.window, self._views = common_breakpoints(parts), parts[0].window, None
+        self.breakpoints, self.windows, self._views = common_breakpoints(parts), parts[0].windows, None
 
     @property
     def waiting(self) -> bool:

@@ -49,7 +49,7 @@ class LineFunction:
     Source: Sotoudeh & Thakur, "Computing Linear Restrictions of Neural Networks", NeurIPS 2019.
     """
 
-    FIELDS = frozenset({"breakpoints", "values", "window", "_views"})
+    FIELDS = frozenset({"breakpoints", "values", "windows", "_views"})
     __array_ufunc__ = None  # numpy operands leave the operation to us
     __hash__ = object.__hash__
 
@@ -62,17 +62,18 @@ class LineFunction:
             raise InvalidInputError("breakpoints and values must be finite")
         if not (breakpoints[1:] > breakpoints[:-1]).all():
             raise InvalidInputError("breakpoints must increase strictly")
-        self._set(breakpoints, values.detach(), (float(breakpoints[0]), float(breakpoints[-1])))
+        self._set(breakpoints, values.detach(), breakpoints[[0, -1]].reshape(1, 2))
 
-    def _set(self, breakpoints: Tensor, values: Tensor, window: tuple[float, float]) -> None:
-        self.breakpoints, self.values, self.window = breakpoints, values, window
+    def _set(self, breakpoints: Tensor, values: Tensor, windows: Tensor) -> None:
+        # Within a propagation there may be several windows (m, 2). What lies between two of them is never looked at.
+        self.breakpoints, self.values, self.windows = breakpoints, values, windows
         self._views = None  # all the functions that would share memory, were they tensors; None: it alone
         account(self)
 
     def derive(self, values: Tensor, breakpoints: Tensor | None = None) -> "LineFunction":
         """A function on the same window with other values (K, *shape), at other breakpoints if given. Unchecked."""
         result = object.__new__(LineFunction)
-        result._set(self.breakpoints if breakpoints is None else breakpoints, values, self.window)
+        result._set(self.breakpoints if breakpoints is None else breakpoints, values, self.windows)
         return result
 
     @property
@@ -93,6 +94,11 @@ class LineFunction:
         return len(self.shape)
 
     @property
+    def window(self) -> tuple[float, float]:
+        """Ends of the part of the line on which the function is known."""
+        return float(self.breakpoints[0]), float(self.breakpoints[-1])
+
+    @property
     def pieces(self) -> int:
         """Number of linear pieces, K - 1."""
         return len(self.breakpoints) - 1
@@ -100,7 +106,8 @@ class LineFunction:
     def __call__(self, t: float | Sequence[float] | Tensor) -> Tensor:
         """Values (*t.shape, *shape) at points t of the window. Raises InvalidInputError outside the window."""
         points = torch.as_tensor(t, dtype=torch.float64, device=self.breakpoints.device)
-        if points.numel() and not (self.window[0] <= points.min() and points.max() <= self.window[1]):
+        low, high = self.window
+        if points.numel() and not (low <= points.min() and points.max() <= high):
             raise InvalidInputError(f"the function is known on {self.window} only")
         return self.at(points.reshape(-1)).values.reshape((*points.shape, *self.shape))
 
@@ -248,7 +255,8 @@ def _without_inplace(func: Callable) -> Callable:
 
 def align(functions: Sequence[LineFunction]) -> list[LineFunction]:
     """The same functions on the union of their breakpoints. Only the coarser ones are interpolated."""
-    if any(f.window != functions[0].window for f in functions):
+    first, *rest = (f.windows for f in functions)
+    if any(other is not first and not torch.equal(other, first) for other in rest):
         raise InvalidInputError("functions on different windows cannot be combined")
     points = common_breakpoints(functions)
     return [f.at(points) for f in functions]

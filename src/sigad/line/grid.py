@@ -68,6 +68,11 @@ def merge(breakpoints: Tensor, points: Tensor) -> Tensor:
     return breakpoints if len(union) == len(breakpoints) else union
 
 
+def inside(windows: Tensor, points: Tensor) -> Tensor:
+    """Which of the points lie in the sorted, disjoint windows (m, 2). Where a window starts does not count."""
+    return torch.searchsorted(windows.flatten(), points) % 2 == 1
+
+
 def changes(flags: Tensor) -> tuple[Tensor, Tensor]:
     """Segments and columns (both (m,)) where the boolean matrix `flags` (K, F) differs from one row to the next."""
     if flags.shape[1] % 8:

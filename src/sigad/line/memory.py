@@ -2,8 +2,9 @@
 
 import contextlib
 import ctypes
+import functools
 import mmap
-import os
+import sys
 import weakref
 
 _METERS: list["Meter"] = []
@@ -20,7 +21,7 @@ class Meter:
     """Bytes of the line functions alive, against a budget."""
 
     def __init__(self, budget: int):
-        self.budget, self.peak, self.largest_row, self.functions = budget, 0, 1, weakref.WeakSet()
+        self.budget, self.peak, self.functions = budget, 0, weakref.WeakSet()
 
     def live(self) -> int:
         storages = {s.data_ptr(): s.nbytes() for s in (f.values.untyped_storage() for f in self.functions)}
@@ -36,6 +37,7 @@ class Meter:
 @contextlib.contextmanager
 def metered(budget: int):
     """Within the block, breakpoints that would exceed the budget (bytes) raise WindowTooLong. Yields the meter."""
+    keep_freed()
     meter = Meter(budget)
     _METERS.append(meter)
     try:
@@ -53,23 +55,32 @@ def resident() -> int:
         return 0
 
 
+@functools.cache
+def keep_freed() -> None:
+    """Have the C library keep freed memory for the next tensors, in the whole process.
+
+    It hands blocks above 32 MiB back at once, and the system clears each page that is asked for again: for the tensors
+    of a network that takes as long as the arithmetic on them."""
+    if hasattr(_LIBC, "mallopt"):
+        _LIBC.mallopt(_M_MMAP_MAX, 0)
+        _LIBC.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
 def give_back() -> None:
-    """Hand freed memory back to the system. The C library keeps it, in pieces that fit the next tensors less and less:
-    without this a process that runs many windows of a large network grows to several times what is alive at once. The
-    system clears each page that is asked for again, which takes as long as the arithmetic on it: do it seldom."""
+    """Hand freed memory back to the system. What is kept comes in pieces that fit the next tensors less and less:
+    without this a process that runs many windows of a large network grows to several times what is alive at once."""
     if hasattr(_LIBC, "malloc_trim"):
         _LIBC.malloc_trim(0)
 
 
-_LIBC = ctypes.CDLL(None) if os.name == "posix" else None
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1  # of malloc.h; what does not know mallopt, or these, goes on as before
 
 
 def account(function) -> None:
     """Count a new line function."""
     if _METERS:
-        meter = _METERS[-1]
-        meter.functions.add(function)
-        meter.largest_row = max(meter.largest_row, function.values.nbytes // function.values.shape[0])
+        _METERS[-1].functions.add(function)
 
 
 def reserve(points: int, row_bytes: int) -> None:

@@ -13,10 +13,6 @@ from sigad.errors import InvalidInputError, NumericalError, UnsupportedOperation
 from sigad.line.function import LineFunction
 from sigad.line.memory import WindowTooLong, give_back, metered, resident
 
-CACHE_BYTES = 32 * 2**20
-"""Size aimed at for the largest tensor on a CPU: small enough for the last-level cache, and for the allocator to use it
-again rather than to ask the system for fresh pages (it does above 32 MiB), which costs more than the arithmetic."""
-
 MIN_POINTS = 40
 """Below this the fixed cost of the first layers, which see few points, and of the Python code rules."""
 
@@ -73,41 +69,48 @@ class Restriction:
 
     def __call__(self, low: float, high: float):
         """The output on the window [low, high], as one LineFunction (or the module's structure of them)."""
-        return concatenate(list(self.chunks(low, high)))
+        return concatenate(list(self.chunks((low, high))))
 
-    def chunks(self, low: float, high: float) -> Iterator:
-        """The output on consecutive windows from low to high, each as long as speed and the memory budget allow.
+    def chunks(self, *windows: tuple[float, float]) -> Iterator:
+        """The output on the windows (low, high), from left to right, each cut as speed and the memory budget demand.
+
+        Several short windows take hardly more time than one, as they go through the module together.
 
         Raises:
+            InvalidInputError: for windows that are empty, not finite, or not sorted and disjoint.
             UnsupportedOperationError: by the first operation that is not piecewise linear, or if the module draws
                 random numbers.
             NumericalError: if the memory budget is too small for a handful of points.
         """
-        if not -math.inf < low < high < math.inf:
-            raise InvalidInputError(f"the window [{low}, {high}] is empty or not finite")
-        length = self._points / self._pieces_per_unit if self._pieces_per_unit else high - low
-        while low < high:
-            stop = low + length
-            stop = high if stop + length / 4 > high else stop  # no sliver at the end
+        left = [(float(low), float(high)) for low, high in windows]
+        ends = [-math.inf, *itertools.chain(*left), math.inf]
+        if any(not a < b for a, b in itertools.pairwise(ends)):
+            raise InvalidInputError(f"the windows {left} are not finite, sorted and disjoint, or one is empty")
+        total = sum(high - low for low, high in left)
+        length = self._points / self._pieces_per_unit if self._pieces_per_unit else total
+        while left:
+            now, later = _cut(left, length)
+            covered = sum(high - low for low, high in now)
             try:
-                result, pieces = self._run(low, stop)
+                results, pieces = self._run(now)
             except WindowTooLong as error:
                 points, needed = error.args
-                if points <= 4:
+                if points <= 4 * len(now):
                     raise NumericalError(f"{points} points need {needed} bytes; raise memory_budget") from None
-                length = (stop - low) / 4
+                length = covered / 4
                 continue
-            yield result
-            density = pieces / (stop - low)  # its noise is the larger, the fewer the pieces: average it
+            yield from results
+            density = pieces / covered  # its noise is the larger, the fewer the pieces: average it
             self._pieces_per_unit = (self._pieces_per_unit + density) / 2 if self._pieces_per_unit else density
-            length = min(self._points / self._pieces_per_unit, 8 * (stop - low))
-            low = stop
+            length = min(self._points / self._pieces_per_unit, 8 * covered)
+            left = later
 
-    def _run(self, low: float, high: float):
-        """The output on one window in one go, and its number of pieces. Raises WindowTooLong."""
-        points = torch.tensor([low, high], dtype=torch.float64, device=self.device)
+    def _run(self, windows: Sequence[tuple[float, float]]) -> tuple[list, int]:
+        """The output on each of the windows in one go, and the number of pieces. Raises WindowTooLong."""
+        ends = torch.tensor(windows, dtype=torch.float64, device=self.device)
+        points = ends.flatten()
         with torch.no_grad(), metered(self.memory_budget) as meter:
-            moving = [self._input(*line, points) for line in self.inputs]
+            moving = [self._input(*line, points, ends) for line in self.inputs]
             random_state = _random_state(self.device)
             result = self.module(*moving)
             if not torch.equal(random_state, _random_state(self.device)):
@@ -118,21 +121,43 @@ class Restriction:
         leaves, spec = tree_flatten(result)
         template = next(f for f in (*leaves, *moving) if isinstance(f, LineFunction))
         out = [_output(leaf, template) for leaf in leaves]
-        pieces = max(f.pieces for f in out if isinstance(f, LineFunction))
-        if resident() - self._resident > self.memory_budget / 2:
+        pieces = max(f.pieces for f in out if isinstance(f, LineFunction)) - (len(windows) - 1)
+        if resident() - self._resident > self.memory_budget:
             give_back()
         # Aim at a part of the budget, as the next window may be richer than this one.
-        limit = 0.7 * self.memory_budget * pieces / max(meter.peak, 1)
-        if self.device.type == "cpu":
-            limit = min(limit, CACHE_BYTES / meter.largest_row)
-        self._points = max(int(limit), MIN_POINTS)
-        return tree_unflatten(out, spec), pieces
+        self._points = max(int(0.7 * self.memory_budget * pieces / max(meter.peak, 1)), MIN_POINTS)
+        parts = [[_within(leaf, ends[i : i + 1]) for leaf in out] for i in range(len(windows))]
+        return [tree_unflatten(part, spec) for part in parts], pieces
 
-    def _input(self, start: Tensor, way: Tensor | None, points: Tensor):
+    def _input(self, start: Tensor, way: Tensor | None, points: Tensor, windows: Tensor):
         if way is None:
             return start
         values = (start + points.reshape(-1, *[1] * start.ndim) * way).to(self.dtype)
-        return LineFunction(points, values[:, None])
+        f = LineFunction(points, values[:, None])
+        f.windows = windows
+        return f
+
+
+def _cut(windows: list[tuple[float, float]], length: float) -> tuple[list, list]:
+    """The first windows of this length together, and the rest; all of them, rather than leave a sliver."""
+    if sum(high - low for low, high in windows) <= 1.25 * length:
+        return windows, []
+    for i, (low, high) in enumerate(windows):
+        if high - low > length:
+            stop = low + length
+            return [*windows[:i], (low, stop)][: i + (low < stop)], [(stop, high), *windows[i + 1 :]]
+        length -= high - low
+    return windows, []
+
+
+def _within(leaf, window: Tensor):
+    """The part of a function on one of its windows (1, 2); anything else as it is."""
+    if not isinstance(leaf, LineFunction) or len(leaf.windows) == 1:
+        return leaf
+    first, last = torch.searchsorted(leaf.breakpoints, window[0]).tolist()
+    part = leaf.derive(leaf.values[first : last + 1], leaf.breakpoints[first : last + 1])
+    part.windows = window
+    return part
 
 
 def _random_state(device: torch.device) -> Tensor:

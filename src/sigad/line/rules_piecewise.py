@@ -26,6 +26,8 @@ KINKS = {  # names: (arguments after the tensor) -> the numbers at which the ope
 
 def refine(f: LineFunction, positions: Tensor) -> LineFunction:
     """The same function with further breakpoints."""
+    if len(f.windows) > 1:  # segments between windows are not real: what was found there is not either
+        positions = positions[grid.inside(f.windows, positions)]
     return f.at(grid.merge(f.breakpoints, positions))
 
 
