@@ -96,6 +96,12 @@ def uniformity(p_values: ArrayLike) -> Uniformity:
     return Uniformity(len(u), float(ks.statistic), float(ks.pvalue), ad, _anderson_darling_tail(ad))
 
 
+def uniform_quantiles(p_values: ArrayLike, points: int = 200) -> dict[str, NDArray[np.float64]]:
+    """For a plot of p-values against the uniform distribution: levels ``uniform`` and their ``quantile``, (points,)."""
+    levels = (np.arange(points) + 0.5) / points
+    return {"uniform": levels, "quantile": np.quantile(p_values, levels)}
+
+
 def _anderson_darling_tail(statistic: float) -> float:
     """P(A2 > statistic) for a fully specified distribution, n to infinity.
 

@@ -2,15 +2,12 @@
 
 from collections import defaultdict
 
-import numpy as np
 import pandas as pd
 
 from sigad.experiments.rows import read_rows
 from sigad.logs import stage_log
 from sigad.plotting import plot_uniformity, save_figure
-from sigad.rates import uniformity
-
-LEVELS = (np.arange(200) + 0.5) / 200
+from sigad.rates import uniform_quantiles, uniformity
 
 with stage_log(snakemake.log[0]) as log:
     files = defaultdict(list)
@@ -25,10 +22,7 @@ with stage_log(snakemake.log[0]) as log:
         counts = {"n_trials": len(rows["status"]), "n_failed": int((rows["status"] == "failed").sum())}
         table.append({"setting": setting, "method": method} | counts | result._asdict())
         if len(p_values):
-            quantiles = np.quantile(p_values, LEVELS)
-            points.append(
-                pd.DataFrame({"setting": setting, "method": method, "uniform": LEVELS, "quantile": quantiles})
-            )
+            points.append(pd.DataFrame({"setting": setting, "method": method} | uniform_quantiles(p_values)))
     frame, table = pd.concat(points, ignore_index=True), pd.DataFrame(table)
     frame.to_csv(snakemake.output.csv, index=False)
     table.to_csv(snakemake.output.table, index=False)

@@ -124,8 +124,8 @@ class Restriction:
         pieces = max(f.pieces for f in out if isinstance(f, LineFunction)) - (len(windows) - 1)
         if resident() - self._resident > self.memory_budget:
             give_back()
-        # Aim at a part of the budget, as the next window may be richer than this one.
-        self._points = max(int(0.7 * self.memory_budget * pieces / max(meter.peak, 1)), MIN_POINTS)
+        # Freed tensors leave gaps that the next, larger ones do not fit: the process takes two to three times the peak.
+        self._points = max(int(0.25 * self.memory_budget * pieces / max(meter.peak, 1)), MIN_POINTS)
         parts = [[_within(leaf, ends[i : i + 1]) for leaf in out] for i in range(len(windows))]
         return [tree_unflatten(part, spec) for part in parts], pieces
 
