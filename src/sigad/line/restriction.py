@@ -122,7 +122,7 @@ class Restriction:
         template = next(f for f in (*leaves, *moving) if isinstance(f, LineFunction))
         out = [_output(leaf, template) for leaf in leaves]
         pieces = max(f.pieces for f in out if isinstance(f, LineFunction)) - (len(windows) - 1)
-        if resident() - self._resident > self.memory_budget:
+        if resident() - self._resident > 0.75 * self.memory_budget:
             give_back()
         # Freed tensors leave gaps that the next, larger ones do not fit: the process takes two to three times the peak.
         self._points = max(int(0.25 * self.memory_budget * pieces / max(meter.peak, 1)), MIN_POINTS)
