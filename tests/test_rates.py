@@ -6,7 +6,7 @@ from mpmath import mp
 from scipy import stats
 
 from sigad.errors import InvalidInputError
-from sigad.rates import clopper_pearson, rejection_rate, uniformity
+from sigad.rates import clopper_pearson, rejection_rate, uniform_quantiles, uniformity
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (3, 17), (51, 1000), (1, 1), (0, 0)])
@@ -74,3 +74,9 @@ def test_uniformity_detects_a_small_departure_and_accepts_uniform():
     assert uniformity([]).n == 0
     with pytest.raises(InvalidInputError):
         uniformity([0.5, 1.5])
+
+
+def test_quantiles_of_uniform_values_lie_on_the_diagonal():
+    points = uniform_quantiles(np.linspace(0, 1, 10_001)[::-1], points=50)
+    np.testing.assert_allclose(points["quantile"], points["uniform"], rtol=0, atol=1e-12)
+    assert len(points["uniform"]) == 50 and points["uniform"][0] == 0.01 and points["uniform"][-1] == 0.99
