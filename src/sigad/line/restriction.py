@@ -109,7 +109,7 @@ class Restriction:
         """The output on each of the windows in one go, and the number of pieces. Raises WindowTooLong."""
         ends = torch.tensor(windows, dtype=torch.float64, device=self.device)
         points = ends.flatten()
-        with torch.no_grad(), metered(self.memory_budget) as meter:
+        with torch.no_grad(), metered(self.memory_budget // 2) as meter:
             moving = [self._input(*line, points, ends) for line in self.inputs]
             random_state = _random_state(self.device)
             result = self.module(*moving)
@@ -122,9 +122,10 @@ class Restriction:
         template = next(f for f in (*leaves, *moving) if isinstance(f, LineFunction))
         out = [_output(leaf, template) for leaf in leaves]
         pieces = max(f.pieces for f in out if isinstance(f, LineFunction)) - (len(windows) - 1)
-        if resident() - self._resident > 0.75 * self.memory_budget:
+        if resident() - self._resident > self.memory_budget / 2:
             give_back()
-        # Freed tensors leave gaps that the next, larger ones do not fit: the process takes two to three times the peak.
+        # Freed tensors leave gaps that the next, larger ones do not fit: the process takes two to three times the peak,
+        # hence the halves and quarters of the budget.
         self._points = max(int(0.25 * self.memory_budget * pieces / max(meter.peak, 1)), MIN_POINTS)
         parts = [[_within(leaf, ends[i : i + 1]) for leaf in out] for i in range(len(windows))]
         return [tree_unflatten(part, spec) for part in parts], pieces
