@@ -86,8 +86,7 @@ class Restriction:
         ends = [-math.inf, *itertools.chain(*left), math.inf]
         if any(not a < b for a, b in itertools.pairwise(ends)):
             raise InvalidInputError(f"the windows {left} are not finite, sorted and disjoint, or one is empty")
-        total = sum(high - low for low, high in left)
-        length = self._points / self._pieces_per_unit if self._pieces_per_unit else total
+        length = self._points / self._pieces_per_unit if self._pieces_per_unit else math.inf
         while left:
             now, later = _cut(left, length)
             covered = sum(high - low for low, high in now)
@@ -146,7 +145,8 @@ def _cut(windows: list[tuple[float, float]], length: float) -> tuple[list, list]
     for i, (low, high) in enumerate(windows):
         if high - low > length:
             stop = low + length
-            return [*windows[:i], (low, stop)][: i + (low < stop)], [(stop, high), *windows[i + 1 :]]
+            begun = [(low, stop)] if low < stop else []
+            return [*windows[:i], *begun], [(stop, high), *windows[i + 1 :]]
         length -= high - low
     return windows, []
 
