@@ -1,15 +1,18 @@
-"""Concatenations and constants that wait for the convolution behind them.
+"""Concatenations, constants and interpolations that wait for the convolution behind them.
 
 conv(cat(f, g) + c) = conv(f) + conv(g) + conv(c): the concatenated tensor, the largest of a U-Net, is never made, each
 part is convolved at its own breakpoints, which are fewer, and the constant joins the scale and shift of the batch norm.
+An image that is enlarged before the convolution may better be enlarged within it (`contraction.py`).
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from sigad.line.batch import over_batch, scale_and_shift
+from sigad.line.batch import channels_last, scale_and_shift
+from sigad.line.contraction import convolution
 from sigad.line.function import LineFunction, align, common_breakpoints, constant
 
 
@@ -19,17 +22,21 @@ class Deferred(LineFunction):
     Args:
         parts: functions on one window.
         shift: a tensor that broadcasts to the shape, or None.
+        resize: a linear map of images (N, C, *spatial), to be applied to the only part, without a shift; or None.
     """
 
-    FIELDS = LineFunction.FIELDS | {"parts", "shift", "_whole"}
+    FIELDS = LineFunction.FIELDS | {"parts", "shift", "resize", "_whole", "_spatial"}
 
-    def __init__(self, parts: Sequence[LineFunction], shift: Tensor | None = None):
-        if len(parts) == 1 and isinstance(parts[0], Deferred) and parts[0].waiting and parts[0].shift is None:
+    def __init__(self, parts: Sequence[LineFunction], shift: Tensor | None = None, resize: partial | None = None):
+        if len(parts) == 1 and resize is None and isinstance(parts[0], Deferred) and parts[0].concatenates:
             parts = parts[0].parts
-        # Operations in place rebind the values of a function: hold on to those of now.
-        self.parts, self._whole = [f.derive(f.values, f.breakpoints) for f in parts], None
-        self.shift = None if shift is None else constant(shift, parts[0])
         self.breakpoints, self.windows, self._views = common_breakpoints(parts), parts[0].windows, None
+        # Operations in place rebind the values of a function: hold on to those of now.
+        self.parts, self._whole = [_as_of_now(f) for f in parts], None
+        self.shift, self.resize = None if shift is None else constant(shift, parts[0]), resize
+        self._spatial = parts[0].shape[2:]
+        if resize is not None:
+            self._spatial = resize(torch.empty((1, 1, *self._spatial), device=self.device)).shape[2:]
 
     @property
     def waiting(self) -> bool:
@@ -37,10 +44,15 @@ class Deferred(LineFunction):
         return self._whole is None
 
     @property
+    def concatenates(self) -> bool:
+        """Whether it waits, and is a concatenation and no more."""
+        return self.waiting and self.shift is None and self.resize is None
+
+    @property
     def shape(self) -> torch.Size:
         if not self.waiting:
             return self._whole.shape
-        return torch.Size((1, sum(f.shape[1] for f in self.parts), *self.parts[0].shape[2:]))
+        return torch.Size((1, sum(f.shape[1] for f in self.parts), *self._spatial))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -51,13 +63,26 @@ class Deferred(LineFunction):
         if self.waiting:
             # Without the batch axis of one: torch keeps the channels-last layout of rank 4, not that of rank 5.
             parts = [f.values[:, 0] for f in align(self.parts)]
-            values = (torch.cat(parts, 1) if len(parts) > 1 else parts[0])[:, None]
+            values = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+            if self.resize is not None:
+                values = self.resize(channels_last(values) if len(self._spatial) == 2 else values)
+            values = values[:, None]
             self.values = values if self.shift is None else values + self.shift
         return self._whole.values
 
     @values.setter
     def values(self, values: Tensor) -> None:
-        self._whole, self.parts, self.shift = self.derive(values), None, None
+        self._whole, self.parts, self.shift, self.resize = self.derive(values), None, None, None
+
+
+def _as_of_now(f: LineFunction) -> LineFunction:
+    if isinstance(f, Deferred) and f.waiting:
+        return Deferred(f.parts, f.shift, f.resize)
+    return f.derive(f.values, f.breakpoints)
+
+
+def _resizes(f: LineFunction) -> bool:
+    return isinstance(f, Deferred) and f.waiting and f.resize is not None
 
 
 def per_channel(f: LineFunction, value) -> bool:
@@ -76,10 +101,12 @@ def worth_waiting(f: Deferred, weight: Tensor) -> bool:
 def convolve(conv: Callable, f: Deferred, weight: Tensor, bias: Tensor | None, options: dict) -> LineFunction:
     """The convolution (one group, zero padding) of a function that waits, whose constant is :func:`per_channel`."""
     weight, bias = constant(weight, f), constant(bias, f)
+    parts = f.parts if f.resize is None else [f]
     results = []
-    for part, taps in zip(f.parts, weight.split([p.shape[1] for p in f.parts], 1), strict=True):
-        own = (taps, None if results or f.shift is not None else bias)
-        results.append(part.derive(over_batch(conv, part, own, options, f.ndim - 2)))
+    for part, taps in zip(parts, weight.split([p.shape[1] for p in parts], 1), strict=True):
+        own = None if results or f.shift is not None else bias
+        source, resize = (part.parts[0], part.resize) if _resizes(part) else (part, None)
+        results.append(convolution(conv, source, taps, own, options, resize))
     total, *others = align(results)
     for other in others:
         total.values.add_(other.values)  # nobody else holds these yet
@@ -95,6 +122,6 @@ def normalize(f: LineFunction, scale: Tensor, shift: Tensor) -> LineFunction:
     """f * scale + shift, both (C,): what a batch norm in eval mode does."""
     axes = (-1, *[1] * (f.ndim - 2))
     scale, shift = (constant(c, f).reshape(axes) for c in (scale, shift))
-    if isinstance(f, Deferred) and f.waiting and len(f.parts) == 1:
+    if isinstance(f, Deferred) and f.waiting and f.resize is None and len(f.parts) == 1:
         (f,), shift = f.parts, shift if f.shift is None else f.shift * scale + shift
     return f.derive(scale_and_shift(f, scale, shift))

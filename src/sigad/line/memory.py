@@ -6,6 +6,9 @@ import functools
 import mmap
 import sys
 import weakref
+from collections.abc import Callable, Hashable
+
+from torch import Tensor
 
 _METERS: list["Meter"] = []
 
@@ -22,10 +25,11 @@ class Meter:
 
     def __init__(self, budget: int):
         self.budget, self.peak, self.functions = budget, 0, weakref.WeakSet()
+        self.kept = {}
 
     def live(self) -> int:
         storages = {s.data_ptr(): s.nbytes() for s in (f.values.untyped_storage() for f in self.functions)}
-        return sum(storages.values())
+        return sum(storages.values()) + sum(made.numel() * made.element_size() for _, made in self.kept.values())
 
     def reserve(self, points: int, row_bytes: int) -> None:
         needed = self.live() + WORKSPACE * points * row_bytes
@@ -75,6 +79,17 @@ def give_back() -> None:
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1  # of malloc.h; what does not know mallopt, or these, goes on as before
+
+
+def kept(purpose: Hashable, source: Tensor, make: Callable[[], Tensor]) -> Tensor:
+    """What `make` makes out of the parameter `source`, made once in a propagation: its passes share the parameter."""
+    if not _METERS:
+        return make()
+    # Not longer than a propagation: a parameter that its owner changes by way of `.data` tells nobody.
+    key = (purpose, source.data_ptr(), source.shape, source.stride(), source._version)
+    if key not in _METERS[-1].kept:
+        _METERS[-1].kept[key] = source, make()  # the source, so that nothing else gets its address
+    return _METERS[-1].kept[key][1]
 
 
 def account(function) -> None:

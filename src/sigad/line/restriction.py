@@ -87,28 +87,31 @@ class Restriction:
         if any(not a < b for a, b in itertools.pairwise(ends)):
             raise InvalidInputError(f"the windows {left} are not finite, sorted and disjoint, or one is empty")
         length = self._points / self._pieces_per_unit if self._pieces_per_unit else math.inf
+        share = (
+            2 if self._pieces_per_unit else 8
+        )  # of the budget: a first try, in the dark, should fail early if at all
         while left:
             now, later = _cut(left, length)
             covered = sum(high - low for low, high in now)
             try:
-                results, pieces = self._run(now)
+                results, pieces = self._run(now, self.memory_budget // share)
             except WindowTooLong as error:
                 points, needed = error.args
-                if points <= 4 * len(now):
+                if share == 2 and points <= 4 * len(now):
                     raise NumericalError(f"{points} points need {needed} bytes; raise memory_budget") from None
-                length = covered / 4
+                length, share = covered / 4, 2
                 continue
             yield from results
             density = pieces / covered  # its noise is the larger, the fewer the pieces: average it
             self._pieces_per_unit = (self._pieces_per_unit + density) / 2 if self._pieces_per_unit else density
-            length = min(self._points / self._pieces_per_unit, 8 * covered)
+            length, share = min(self._points / self._pieces_per_unit, 8 * covered), 2
             left = later
 
-    def _run(self, windows: Sequence[tuple[float, float]]) -> tuple[list, int]:
+    def _run(self, windows: Sequence[tuple[float, float]], budget: int) -> tuple[list, int]:
         """The output on each of the windows in one go, and the number of pieces. Raises WindowTooLong."""
         ends = torch.tensor(windows, dtype=torch.float64, device=self.device)
         points = ends.flatten()
-        with torch.no_grad(), metered(self.memory_budget // 2) as meter:
+        with torch.no_grad(), metered(budget) as meter:
             moving = [self._input(*line, points, ends) for line in self.inputs]
             random_state = _random_state(self.device)
             result = self.module(*moving)

@@ -5,6 +5,7 @@ rule without one). What is affine in all its line-dependent arguments *together*
 product of two arguments to FACTORS; what runs on a batch (N, C, *spatial) to BATCHED.
 """
 
+import functools
 import weakref
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sigad.line.batch import over_batch
+from sigad.line.contraction import convolution
 from sigad.line.deferred import Deferred, convolve, normalize, per_channel, worth_waiting
 from sigad.line.function import LineFunction, func_name, named, outermost, pointwise, rule, unsupported
 
@@ -147,16 +149,22 @@ def cat(func, args, kwargs):
 @outermost
 def batched(func, args, kwargs):
     f, rest = only_first(func, args, kwargs)
-    if func in (F.conv1d, F.conv2d, F.conv3d) and isinstance(f, Deferred):
+    if func in (F.conv1d, F.conv2d, F.conv3d):
         given = dict(zip(("weight", "bias", "stride", "padding", "dilation", "groups"), rest, strict=False)) | kwargs
-        if given.pop("groups", 1) == 1 and worth_waiting(f, given["weight"]):
-            return convolve(func, f, given.pop("weight"), given.pop("bias", None), given)
+        if given.pop("groups", 1) == 1:
+            parameters = given.pop("weight"), given.pop("bias", None)
+            wait = isinstance(f, Deferred) and worth_waiting(f, parameters[0])
+            return (convolve if wait else convolution)(func, f, *parameters, given)
     return f.derive(over_batch(func, f, rest, kwargs, BATCHED[func_name(func)]))
 
 
 @rule(F.interpolate, F.upsample, F.upsample_nearest, F.upsample_bilinear)
 def interpolate(func, args, kwargs):
     f, rest = only_first(func, args, kwargs)
+    if f.ndim > 2 and f.shape[0] == 1:
+        names = ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor", "antialias")
+        given = dict(zip(names, rest, strict=False)) | kwargs
+        return Deferred([f], resize=functools.partial(func, **given))
     return f.derive(over_batch(func, f, rest, kwargs, f.ndim - 2))
 
 
