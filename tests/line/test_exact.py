@@ -293,22 +293,6 @@ def test_dtype_modes_do_not_touch_the_callers_module():
     torch.testing.assert_close(f(0.3), net.double()((x + 0.3 * direction).double()).detach(), rtol=1e-7, atol=1e-7)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_cuda(dtype):
-    net = Net([0, 4, 3, 6], 4, True, True, 7)
-    torch.manual_seed(0)
-    x, direction = torch.randn(2, 8, 8).double(), torch.randn(2, 8, 8).double()
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    host = restrict(net, x, direction, (-1.0, 1.0), dtype=torch.float64)
-    device = restrict(net, x, direction, (-1.0, 1.0), dtype=dtype, device="cuda")
-    assert device.values.is_cuda and device.breakpoints.is_cuda
-    t = points_of(host, 50)
-    tol = 1e-10 if dtype == torch.float64 else 1e-5
-    torch.testing.assert_close(device(t).cpu().double(), host(t), rtol=tol, atol=tol)
-
-
 def test_no_host_transfers_inside_the_propagation():
     """No number is read back (`.item()`): the host only learns counts of breakpoints, as shapes."""
     from torch.utils._python_dispatch import TorchDispatchMode

@@ -79,7 +79,8 @@ class PiecewiseLinearUNet(ModelMixin, ConfigMixin):
     def _embedded(self, time: int | Tensor) -> Tensor:
         # In double precision: in single, the angles alone would move the ends of a truncation region by 1e-5.
         weight = self.out.weight
-        time = torch.as_tensor(time, dtype=torch.float64, device=weight.device).reshape(-1, 1)
-        half = torch.arange(self.config.embedding // 2, dtype=torch.float64, device=weight.device)
+        exact = {"dtype": torch.float64, "device": weight.device}
+        time = time.to(**exact).reshape(-1, 1) if isinstance(time, Tensor) else torch.full((1, 1), time, **exact)
+        half = torch.arange(self.config.embedding // 2, **exact)
         angle = time * 1e-4 ** (2 * half / self.config.embedding)
         return torch.cat([angle.sin(), angle.cos()], 1).to(weight.dtype)

@@ -62,7 +62,7 @@ class LineFunction:
             raise InvalidInputError("breakpoints and values must be finite")
         if not (breakpoints[1:] > breakpoints[:-1]).all():
             raise InvalidInputError("breakpoints must increase strictly")
-        self._set(breakpoints, values.detach(), breakpoints[[0, -1]].reshape(1, 2))
+        self._set(breakpoints, values.detach(), breakpoints[:: len(breakpoints) - 1].reshape(1, 2))
 
     def _set(self, breakpoints: Tensor, values: Tensor, windows: Tensor) -> None:
         # Within a propagation there may be several windows (m, 2). What lies between two of them is never looked at.

@@ -158,7 +158,7 @@ def _within(leaf, window: Tensor):
     """The part of a function on one of its windows (1, 2); anything else as it is."""
     if not isinstance(leaf, LineFunction) or len(leaf.windows) == 1:
         return leaf
-    first, last = torch.searchsorted(leaf.breakpoints, window[0]).tolist()
+    first, last = torch.searchsorted(leaf.breakpoints, window[0]).cpu().tolist()
     part = leaf.derive(leaf.values[first : last + 1], leaf.breakpoints[first : last + 1])
     part.windows = window
     return part

@@ -154,7 +154,9 @@ def _register_pool(name: str, spatial: int) -> None:
 
         def candidates(row: Tensor, p: Tensor) -> Tensor:
             inside = windows[p % len(windows)]
-            where = torch.unravel_index(inside.clamp_min(0), size)
+            where, rest = [], inside.clamp_min(0)
+            for n in reversed(size):  # torch.unravel_index would bring numbers from the host
+                where, rest = [rest % n, *where], rest // n
             numbers = planes[(row[:, None], (p // len(windows))[:, None], *where)]
             return torch.where(inside >= 0, numbers, -torch.inf)
 
