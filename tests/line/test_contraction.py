@@ -20,19 +20,27 @@ def function(*shape, dtype=torch.float64, points=POINTS):
 
 
 def orders(monkeypatch) -> list[str]:
-    """Fills with the order that each convolution takes from now on."""
-    taken, reordered, matrix = [], contraction._reordered, contraction._matrix
+    """Fills with the functions that compute convolutions from now on: the last one of each made the values."""
+    calls = []
+    for name in ("_matrix", "_by_matrices", "doubled_convolution", "over_batch"):
+        original = getattr(contraction, name)
 
-    def watched(*args):
-        values = reordered(*args)
-        taken.append("library" if values is None else "mixing" if taken[-1:] != ["making"] else "matrix")
-        return values
+        def watched(*args, name=name, original=original):
+            result = original(*args)
+            if result is not None:
+                calls.append(name)
+            return result
 
-    monkeypatch.setattr(contraction, "_reordered", watched)
-    monkeypatch.setattr(contraction, "_matrix", lambda *args: taken.append("making") or matrix(*args))
-    return taken
+        monkeypatch.setattr(contraction, name, watched)
+    return calls
 
 
+ORDERS = {
+    "matrix": "_by_matrices",
+    "mixing": "_by_matrices",
+    "doubling": "doubled_convolution",
+    "library": "over_batch",
+}
 BILINEAR = {"scale_factor": 2, "mode": "bilinear"}
 CASES = [  # convolution, its options, the interpolation before it, channels, size, the order
     (F.conv2d, {"padding": 1}, None, 4, (2, 2), "matrix"),
@@ -42,11 +50,19 @@ CASES = [  # convolution, its options, the interpolation before it, channels, si
     (F.conv2d, {"padding": 1}, None, 4, (3, 3), "library"),
     (F.conv3d, {"padding": 1}, None, 2, (2, 2, 2), "matrix"),
     (F.conv1d, {"padding": 1}, None, 3, (1,), "matrix"),
-    (F.conv2d, {"padding": 1, "groups": 2}, None, 4, (2, 2), None),
     (F.conv2d, {"padding": 1}, BILINEAR, 4, (1, 1), "matrix"),
     (F.conv2d, {"padding": 1}, BILINEAR, 40, (2, 2), "mixing"),
     (F.conv2d, {"padding": 1}, BILINEAR, 40, (2, 3), "mixing"),
-    (F.conv2d, {"padding": 1}, BILINEAR, 40, (4, 4), "library"),
+    (F.conv2d, {"padding": 1}, BILINEAR, 24, (4, 4), "library"),
+    (F.conv2d, {"padding": 1}, BILINEAR, 40, (16, 14), "doubling"),
+    (F.conv2d, {"padding": "same"}, {"scale_factor": (2, 2), "mode": "bilinear"}, 40, (9, 25), "doubling"),
+    (F.conv2d, {"padding": 1, "dilation": 2}, BILINEAR, 40, (16, 14), "library"),
+    (F.conv2d, {"padding": 1, "stride": 2}, BILINEAR, 40, (16, 14), "library"),
+    (F.conv2d, {"padding": (1, 0)}, BILINEAR, 40, (16, 14), "library"),
+    (F.conv2d, {"padding": 1}, BILINEAR | {"align_corners": True}, 40, (16, 14), "library"),
+    (F.conv2d, {"padding": 1}, BILINEAR | {"scale_factor": (2, 3)}, 40, (16, 14), "library"),
+    (F.conv2d, {"padding": 1}, {"scale_factor": 2, "mode": "nearest"}, 40, (16, 14), "library"),
+    (F.conv2d, {"padding": 1}, {"size": (32, 28), "mode": "bilinear"}, 40, (16, 14), "library"),
     (F.conv2d, {"padding": (2, 1)}, {"scale_factor": 2, "mode": "nearest"}, 40, (3, 2), "mixing"),
     (F.conv2d, {"padding": 1}, {"size": (5, 7), "mode": "bilinear", "align_corners": True}, 40, (3, 2), "mixing"),
     (F.conv2d, {"padding": 1}, {"size": (6, 6), "mode": "bicubic"}, 40, (3, 2), "mixing"),
@@ -60,25 +76,36 @@ CASES = [  # convolution, its options, the interpolation before it, channels, si
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", ""])
 @pytest.mark.parametrize(("conv", "options", "resize", "channels", "size", "order"), CASES)
 def test_every_order_gives_the_convolution(monkeypatch, conv, options, resize, channels, size, order, bias, dtype):
-    taken = orders(monkeypatch)
+    calls = orders(monkeypatch)
     f = function(1, channels, *size, dtype=dtype)
-    weight = rand(6, channels // options.get("groups", 1), *[3] * len(size), dtype=dtype)
+    weight = rand(6, channels, *[3] * len(size), dtype=dtype)
     b = rand(6, dtype=dtype) if bias else None
 
     def operation(x):
         return conv(x if resize is None else F.interpolate(x, **resize), weight, b, **options)
 
     result = operation(f)
-    assert taken[-1:] == ([] if order is None else [order])
+    if order == "doubling" and dtype == torch.float64:
+        order = "library"  # which is faster there
+    assert calls[-1] == ORDERS[order] and ("_matrix" in calls) == (order == "matrix")
     expected = torch.stack([operation(value) for value in f.values])
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     torch.testing.assert_close(result.values, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max()))
 
 
 def test_few_points_are_not_worth_a_matrix(monkeypatch):
-    taken = orders(monkeypatch)
+    calls = orders(monkeypatch)
     F.conv2d(function(1, 4, 2, 2, points=30), rand(6, 4, 3, 3), padding=1)
-    assert taken == ["library"]
+    assert calls == ["over_batch"]
+
+
+def test_doubling_of_any_size():
+    """Borders and corners of the smallest images, and layouts."""
+    for height, width in [(1, 1), (1, 4), (2, 1), (2, 2), (3, 5)]:
+        images, weight = rand(4, 3, height, width), rand(5, 3, 3, 3)
+        images = images.contiguous(memory_format=torch.channels_last)
+        expected = F.conv2d(F.interpolate(images, scale_factor=2, mode="bilinear"), weight, padding=1)
+        torch.testing.assert_close(contraction.doubled_convolution(images, weight), expected, rtol=1e-12, atol=1e-12)
 
 
 class Small(nn.Module):
@@ -105,15 +132,21 @@ class Small(nn.Module):
         return self.out(x)
 
 
-def test_a_network_in_all_orders(monkeypatch):
-    taken = orders(monkeypatch)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
+@pytest.mark.parametrize("size", [4, 40])
+def test_a_network_in_all_orders(monkeypatch, size, dtype):
+    calls = orders(monkeypatch)
     torch.manual_seed(1)
-    net, x, direction = Small().eval().double(), rand(1, 4, 4), rand(1, 4, 4)
-    f = restrict(net, x, direction, (-3.0, 3.0), dtype=torch.float64)
-    assert {"library", "matrix", "mixing"} <= set(taken) and f.pieces > 150
-    t = torch.linspace(-3, 3, 301, dtype=torch.float64)
+    net, x, direction = Small().eval().double(), rand(1, size, size), rand(1, size, size)
+    window = (-3.0, 3.0) if size == 4 else (-0.01, 0.02)
+    f = restrict(net, x, direction, window, dtype=dtype)
+    assert f.pieces > 60 and "over_batch" in calls
+    assert ("_matrix" in calls and "_by_matrices" in calls) == (size == 4)
+    assert ("doubled_convolution" in calls) == (size == 40 and dtype == torch.float32)
+    t = torch.linspace(*window, 101, dtype=torch.float64)
     direct = torch.stack([net((x + s * direction)[None])[0] for s in t]).detach()
-    torch.testing.assert_close(f(t), direct, rtol=1e-10, atol=1e-12)
+    tolerance = 1e-10 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(f(t).double(), direct, rtol=tolerance, atol=tolerance * float(direct.abs().max()))
 
 
 def test_a_matrix_does_not_outlive_the_propagation():

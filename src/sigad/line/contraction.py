@@ -1,13 +1,14 @@
-"""Convolutions of small images, summed in the order that costs least.
+"""Convolutions of small or enlarged images, summed in the order that costs least.
 
 A convolution, of an image or of an interpolated one, is for each point of the line
 
     out[m, o] = sum over n, t, c of S[n, t, m] W[o, c, t] x[n, c]
 
 with input pixels n, taps t, output pixels m, channels c and o, and S for what the padding, the stride and the
-interpolation do. Usually S goes first: it is the interpolation, and the library's convolution never makes it. Where an
+interpolation do. Usually S goes first: it is the interpolation, and the rest is the library's convolution. Where an
 image has fewer pixels than the kernel has taps, most of these multiply nothing but padding, and S and W go first, to
-one matrix. Before an image is enlarged, it has fewer pixels to mix the channels of: W and x go first.
+one matrix. Before an image is enlarged, it has fewer pixels to mix the channels of: W and x go first, and S follows, as
+a matrix or, for larger images, as a filter.
 """
 
 from collections.abc import Callable
@@ -31,20 +32,24 @@ def convolution(
 ) -> LineFunction:
     """A convolution (one group) of f (N, C, *spatial), or of `resize` of it, a linear map of each channel's image."""
     weight, bias = constant(weight, f), constant(bias, f)
-    values = _reordered(conv, f, weight, options, resize) if len(f.shape) == weight.ndim else None
-    if values is not None:
-        return f.derive(values if bias is None else values.add_(bias.reshape(-1, *[1] * (weight.ndim - 2))))
     spatial = weight.ndim - 2
+    if f.ndim == weight.ndim:
+        images = f.values.flatten(0, 1)
+        values = _by_matrices(conv, images, weight, options, resize)
+        if values is None and resize is not None and _doubles(images, weight, options, resize):
+            values = doubled_convolution(images, weight)
+        if values is not None:
+            values = values if bias is None else values.add_(bias.reshape(-1, *[1] * spatial))
+            return f.derive(values.unflatten(0, f.values.shape[:2]))
     if resize is not None:
         f = f.derive(over_batch(resize, f, (), {}, spatial))
     return f.derive(over_batch(conv, f, (weight, bias), options, spatial))
 
 
-def _reordered(conv: Callable, f: LineFunction, weight: Tensor, options: dict, resize: partial | None) -> Tensor | None:
-    """Values of the convolution in one of the other orders, or None if the library's is the cheapest."""
-    size, taps = f.shape[2:], weight.shape[2:].numel()
+def _by_matrices(conv: Callable, images: Tensor, weight: Tensor, options: dict, resize: partial | None):
+    """S W or W x first, by products of matrices: (P, o, *out) for images (P, c, *size); None if that costs more."""
+    size, taps = images.shape[2:], weight.shape[2:].numel()
     pixels, (outputs, channels) = size.numel(), weight.shape[:2]
-    images = f.values.flatten(0, 1)
     matrix_share = pixels / taps * (1 + taps / len(images))  # S and W first, once for all points
     if min(matrix_share, pixels / channels if resize else 1.0) >= WORTH:
         return None
@@ -64,7 +69,7 @@ def _reordered(conv: Callable, f: LineFunction, weight: Tensor, options: dict, r
         result = torch.bmm(spread.flatten(0, 1).T.expand(len(images), -1, -1), mixed)
     result = result.view(len(images), -1, outputs).transpose(1, 2).unflatten(2, space)
     single = result.dtype == torch.float32 and result.device.type == "cpu" and len(space) == 2
-    return (channels_last(result) if single else result.contiguous()).unflatten(0, f.values.shape[:2])
+    return channels_last(result) if single else result.contiguous()
 
 
 def _spread(conv: Callable, size: torch.Size, weight: Tensor, options: dict, resize: partial | None) -> Tensor:
@@ -89,3 +94,44 @@ def _packed(matrix: Tensor) -> Tensor:
 def _product(rows: Tensor, matrix: Tensor) -> Tensor:
     """rows (P, i) times the transpose of a matrix (o, i) that has been packed."""
     return F.linear(rows.to_mkldnn(), matrix).to_dense() if matrix.is_mkldnn else F.linear(rows, matrix)
+
+
+def _doubles(images: Tensor, weight: Tensor, options: dict, resize: partial) -> bool:
+    """Whether :func:`doubled_convolution` computes this, and at a lower cost."""
+    given = {"stride": 1, "padding": 0, "dilation": 1} | options
+    same = given["padding"] == "same" or all(p == 1 for p in _pair(given["padding"]))
+    plain = all(v == 1 for name in ("stride", "dilation") for v in _pair(given[name]))
+    bilinear = {name: value for name, value in resize.keywords.items() if value}  # without None and False
+    doubling = bilinear.keys() == {"scale_factor", "mode"} and bilinear["mode"] == "bilinear"
+    if not (doubling and same and plain and weight.shape[2:] == (3, 3) and weight.dtype == torch.float32):
+        return False  # in double precision torch has no fast filter for each channel
+    (_, channels, height, width), borders = images.shape, (1 / images.shape[2] + 1 / images.shape[3]) / 3
+    share = (1 + 2 / height) * (1 + 2 / width) / 4 + borders + 16 / (9 * channels)
+    return all(s == 2 for s in _pair(bilinear["scale_factor"])) and share < WORTH
+
+
+def _pair(value) -> tuple:
+    return tuple(value) if isinstance(value, (list, tuple)) else (value, value)
+
+
+def doubled_convolution(images: Tensor, weight: Tensor) -> Tensor:
+    """conv2d(interpolate(images, scale_factor=2, mode="bilinear"), weight, padding=1) for a kernel of 3x3.
+
+    Bilinear doubling puts zeros between the pixels and smooths with the filter (1, 3, 3, 1) / 4 along either axis. The
+    smoothing commutes with the convolution, and a convolution of an image of zeros but for every fourth pixel is the
+    transposed one, with a quarter of the multiplications. Both go on beyond the border, where the doubled image would
+    have its outermost pixels once more and the padding has zeros: what they contribute is taken away again.
+    """
+    pixel = torch.zeros((1, 1, 3, 3), dtype=images.dtype, device=images.device)
+    pixel[..., 1, 1] = 1.0
+    smooth = F.interpolate(pixel, scale_factor=2, mode="bilinear")[..., 1:5, 1:5].expand(len(weight), 1, 4, 4)
+    wider = channels_last(F.pad(images, (1, 1, 1, 1), mode="replicate"))
+    sparse = F.conv_transpose2d(wider, weight.flip(2, 3).transpose(0, 1), stride=2, padding=1)
+    result = F.conv2d(sparse, smooth, groups=len(weight))
+    for side, taps in ((slice(0, 1), slice(0, 1)), (slice(-1, None), slice(2, 3))):
+        row = F.interpolate(images[:, :, side], scale_factor=(1, 2), mode="bilinear")
+        row = F.pad(row, (1, 1, 0, 0), mode="replicate")
+        result[:, :, side] -= F.conv2d(row, weight[:, :, taps])
+        column = F.interpolate(images[..., side], scale_factor=(2, 1), mode="bilinear")
+        result[..., side] -= F.conv2d(column, weight[..., taps], padding=(1, 0))
+    return result
