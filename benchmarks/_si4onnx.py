@@ -34,9 +34,8 @@ class Exported(nn.Module):
         for name, block in blocks:
             keep = lambda _m, _i, out, name=name: record.__setitem__((step[0], name), out.detach().clone())  # noqa: E731
             hooks.append(block.time.register_forward_hook(keep))
-        size = detector.noise.shape[-1]
         with torch.no_grad():
-            detector.reconstruct(torch.zeros(1, 1, size, size))
+            detector.reconstruct(torch.zeros_like(detector.noise[0]))
         for hook in hooks:
             hook.remove()
         detector.unet.register_forward_pre_hook(lambda *_: step.__setitem__(0, (step[0] + 1) % len(detector.STEPS)))
@@ -51,8 +50,12 @@ class Exported(nn.Module):
         return self.detector.reconstruct(x)
 
 
-def without_identities(model: onnx.ModelProto) -> onnx.ModelProto:
-    """si4onnx has no Identity layer; the exporter writes one for every constant that two nodes share."""
+def readable(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model as si4onnx can read it.
+
+    It has no Identity layer, which the exporter writes for every constant that two nodes share, and takes constants in
+    double precision as initializers only.
+    """
     names = {}
     nodes = list(model.graph.node)
     del model.graph.node[:]
@@ -60,6 +63,11 @@ def without_identities(model: onnx.ModelProto) -> onnx.ModelProto:
         inputs = [names.get(name, name) for name in node.input]
         if node.op_type == "Identity":
             names[node.output[0]] = inputs[0]
+            continue
+        if node.op_type == "Constant" and node.attribute[0].t.data_type == onnx.TensorProto.DOUBLE:
+            value = model.graph.initializer.add()
+            value.CopyFrom(node.attribute[0].t)
+            value.name = node.output[0]
             continue
         node.input[:] = inputs
         model.graph.node.append(node)
@@ -74,8 +82,8 @@ def main() -> None:
     detector, x, direction, mask, statistic = localization(unet, task["size"], task["seed"])
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "detector.onnx")
-        torch.onnx.export(Exported(detector).eval(), x[None], path, opset_version=13, dynamo=False)
-        model = without_identities(onnx.load(path))
+        torch.onnx.export(Exported(detector.double()).eval(), x[None].double(), path, opset_version=13, dynamo=False)
+        model = readable(onnx.load(path))
     hypothesis = si4onnx.ReferenceMeanDiff(threshold=0.8, post_process=[InputDiff(), AverageFilter(), Abs()])
     loaded = si4onnx.load(model=model, hypothesis=hypothesis)
     observed = (x + statistic * direction)[None].double()

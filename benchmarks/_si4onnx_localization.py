@@ -13,7 +13,7 @@ import onnx
 import si4onnx
 import torch
 from _networks import Localizer, UNet
-from _si4onnx import Exported, without_identities
+from _si4onnx import Exported, readable
 from si4onnx.operators import Abs, AverageFilter, InputDiff
 
 
@@ -27,8 +27,10 @@ def main() -> None:
         detector.noise.copy_(noise)
         with tempfile.TemporaryDirectory() as folder:
             path = str(Path(folder) / "detector.onnx")
-            torch.onnx.export(Exported(detector).eval(), x[None], path, opset_version=13, dynamo=False)
-            model = without_identities(onnx.load(path))
+            torch.onnx.export(
+                Exported(detector.double()).eval(), x[None].double(), path, opset_version=13, dynamo=False
+            )
+            model = readable(onnx.load(path))
         hypothesis = si4onnx.ReferenceMeanDiff(threshold=0.8, post_process=[InputDiff(), AverageFilter(), Abs()])
         loaded = si4onnx.load(model=model, hypothesis=hypothesis)
         started = time.process_time()
