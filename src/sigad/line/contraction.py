@@ -11,6 +11,7 @@ one matrix. Before an image is enlarged, it has fewer pixels to mix the channels
 a matrix or, for larger images, as a filter.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -22,7 +23,7 @@ from sigad.line.batch import channels_last, over_batch
 from sigad.line.function import LineFunction, constant
 from sigad.line.memory import kept
 
-WORTH = 0.5
+WORTH = 0.55
 """Share of the multiplications of the library's convolution from which on another order is no longer taken: its
 matrices are smaller, and the sums pass through memory once more."""
 
@@ -35,8 +36,9 @@ def convolution(
     spatial = weight.ndim - 2
     if f.ndim == weight.ndim:
         images = f.values.flatten(0, 1)
-        values = _by_matrices(conv, images, weight, options, resize)
-        if values is None and resize is not None and _doubles(images, weight, options, resize):
+        doubling = math.inf if resize is None else _doubling_share(images, weight, options, resize)
+        values = _by_matrices(conv, images, weight, options, resize, min(doubling, WORTH))
+        if values is None and doubling < WORTH:
             values = doubled_convolution(images, weight)
         if values is not None:
             values = values if bias is None else values.add_(bias.reshape(-1, *[1] * spatial))
@@ -46,17 +48,20 @@ def convolution(
     return f.derive(over_batch(conv, f, (weight, bias), options, spatial))
 
 
-def _by_matrices(conv: Callable, images: Tensor, weight: Tensor, options: dict, resize: partial | None):
-    """S W or W x first, by products of matrices: (P, o, *out) for images (P, c, *size); None if that costs more."""
+def _by_matrices(
+    conv: Callable, images: Tensor, weight: Tensor, options: dict, resize: partial | None, limit: float
+) -> Tensor | None:
+    """S W or W x first, by products of matrices: (P, o, *out) for images (P, c, *size). None if its share of the
+    multiplications is not below the limit."""
     size, taps = images.shape[2:], weight.shape[2:].numel()
     pixels, (outputs, channels) = size.numel(), weight.shape[:2]
     matrix_share = pixels / taps * (1 + taps / len(images))  # S and W first, once for all points
-    if min(matrix_share, pixels / channels if resize else 1.0) >= WORTH:
+    if min(matrix_share, pixels / channels if resize else 1.0) >= limit:
         return None
     key = (conv, size, str(options), resize and (resize.func, str(resize.keywords)))
     spread = kept(("S", *key, weight.shape[2:]), weight, lambda: _spread(conv, size, weight, options, resize))
     mixing_share = pixels / spread[0, 0].numel() + pixels / channels  # W and x first, then S
-    if min(matrix_share, mixing_share) >= WORTH:
+    if min(matrix_share, mixing_share) >= limit:
         return None
     space, spread = spread.shape[2:], spread.flatten(2)
     rows = images.flatten(2).transpose(1, 2)  # (P, n, c), a view in channels-last layout
@@ -96,18 +101,20 @@ def _product(rows: Tensor, matrix: Tensor) -> Tensor:
     return F.linear(rows.to_mkldnn(), matrix).to_dense() if matrix.is_mkldnn else F.linear(rows, matrix)
 
 
-def _doubles(images: Tensor, weight: Tensor, options: dict, resize: partial) -> bool:
-    """Whether :func:`doubled_convolution` computes this, and at a lower cost."""
+def _doubling_share(images: Tensor, weight: Tensor, options: dict, resize: partial) -> float:
+    """The share of the multiplications that :func:`doubled_convolution` takes; infinite if it does not compute this."""
     given = {"stride": 1, "padding": 0, "dilation": 1} | options
     same = given["padding"] == "same" or all(p == 1 for p in _pair(given["padding"]))
     plain = all(v == 1 for name in ("stride", "dilation") for v in _pair(given[name]))
     bilinear = {name: value for name, value in resize.keywords.items() if value}  # without None and False
     doubling = bilinear.keys() == {"scale_factor", "mode"} and bilinear["mode"] == "bilinear"
     if not (doubling and same and plain and weight.shape[2:] == (3, 3) and weight.dtype == torch.float32):
-        return False  # in double precision torch has no fast filter for each channel
-    (_, channels, height, width), borders = images.shape, (1 / images.shape[2] + 1 / images.shape[3]) / 3
-    share = (1 + 2 / height) * (1 + 2 / width) / 4 + borders + 16 / (9 * channels)
-    return all(s == 2 for s in _pair(bilinear["scale_factor"])) and share < WORTH
+        return math.inf  # in double precision torch has no fast filter for each channel
+    if any(scale != 2 for scale in _pair(bilinear["scale_factor"])):
+        return math.inf
+    _, channels, height, width = images.shape
+    border = (1 / height + 1 / width) / 3
+    return (1 + 2 / height) * (1 + 2 / width) / 4 + border + 16 / (9 * channels)
 
 
 def _pair(value) -> tuple:

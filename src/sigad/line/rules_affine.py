@@ -136,12 +136,9 @@ def cat(func, args, kwargs):
     tensors = args[0] if args else kwargs.pop("tensors")
     dim = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0))
     ranks = {t.ndim for t in tensors}
-    if len(ranks) == 1 and min(ranks) > 1 and dim % min(ranks) and all(t.shape[0] == 1 for t in tensors):
-        if dim % min(ranks) == 1 and min(ranks) > 2 and all(map(depends, tensors)):
-            return Deferred(tensors)
-        # Without the batch axis of one: torch keeps the channels-last layout of rank 4, and copies rank 5 out of it.
-        inner = dim % min(ranks) - 1
-        return pointwise(lambda *parts: torch.cat([part[0] for part in parts], inner)[None], tuple(tensors), {})
+    channels = len(ranks) == 1 and min(ranks) > 2 and dim % min(ranks) == 1 and all(t.shape[0] == 1 for t in tensors)
+    if channels and all(map(depends, tensors)):
+        return Deferred(tensors)
     return pointwise(torch.cat, (list(tensors), dim), {})
 
 
