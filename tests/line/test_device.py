@@ -105,7 +105,6 @@ def test_the_stand_in_refuses_what_a_device_refuses():
 def test_cuda(name, dtype):
     make, channels = NETWORKS[name]
     net, (x, direction) = make().eval(), problem(channels)
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     host = restrict(net, x, direction, (-0.2, 0.2), dtype=torch.float64)
     device = restrict(net, x, direction, (-0.2, 0.2), dtype=dtype, device="cuda")
     assert device.values.is_cuda and device.breakpoints.is_cuda

@@ -131,3 +131,49 @@ def test_wrong_arguments():
     for window in ((1.0, 1.0), (1.0, 0.0), (0.0, float("inf")), (float("nan"), 1.0)):
         with pytest.raises(InvalidInputError, match="window"):
             restrict(nn.ReLU(), x, x + 1, window)
+
+
+def test_single_precision_is_not_rounded_further():
+    """Neither by what torch was told (or does by default, on GPUs), nor by mixed precision around the call."""
+    kinds = (torch.backends.cudnn.conv, torch.backends.cuda.matmul, torch.backends.mkldnn.conv)
+    seen = []
+
+    class Spy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network()
+
+        def forward(self, x):
+            seen.append([kind.fp32_precision for kind in kinds])
+            return self.network(x)
+
+    _, x, direction = problem()
+    before = [kind.fp32_precision for kind in kinds]
+    expected = restrict(Spy(), x, direction, (-2.0, 2.0))
+    try:
+        torch.backends.mkldnn.conv.fp32_precision = "bf16"
+        with torch.autocast("cpu", torch.bfloat16):
+            f = restrict(Spy(), x, direction, (-2.0, 2.0))
+        with pytest.raises(InvalidInputError):
+            restrict(nn.Sequential(Spy(), Failing()), x, direction, (-2.0, 2.0))
+        assert torch.backends.mkldnn.conv.fp32_precision == "bf16"
+    finally:
+        torch.backends.mkldnn.conv.fp32_precision = before[-1]
+    assert torch.equal(f.values, expected.values)
+    assert seen == [["ieee"] * 3] * 3 and [kind.fp32_precision for kind in kinds] == before
+
+
+class Failing(nn.Module):
+    def forward(self, x):
+        raise InvalidInputError("on purpose")
+
+
+def test_mixed_precision_within_the_module_is_refused():
+    net, x, direction = problem()
+
+    def mixed(x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return net(x)
+
+    with pytest.raises(UnsupportedOperationError, match=r"'conv2d'.*bfloat16.*autocast"):
+        restrict(mixed, x.float(), direction.float(), (-1.0, 1.0))

@@ -1,5 +1,6 @@
 """A continuous piecewise-linear function of one real variable, which torch operations accept in place of a tensor."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 
@@ -13,6 +14,8 @@ from sigad.line.memory import account, reserve
 # What a torch function does to a line function: filled by rules_affine.py and rules_piecewise.py. An operation that
 # is not here raises, always: to take an unknown operation for affine would make a p-value silently wrong.
 RULES: dict[Callable, Callable] = {}
+
+DTYPES = (torch.float32, torch.float64)
 
 WAY_OUT = {
     "silu mish gelu softplus hardswish sigmoid tanh logsigmoid": (
@@ -56,7 +59,7 @@ class LineFunction:
     def __init__(self, breakpoints: Tensor, values: Tensor):
         if breakpoints.ndim != 1 or breakpoints.dtype != torch.float64 or len(breakpoints) < 2:
             raise InvalidInputError("breakpoints must be a float64 vector of at least two")
-        if values.dtype not in (torch.float32, torch.float64) or values.shape[:1] != breakpoints.shape:
+        if values.dtype not in DTYPES or values.shape[:1] != breakpoints.shape:
             raise InvalidInputError("values must be float32 or float64, with one row per breakpoint")
         if not (torch.isfinite(breakpoints).all() and torch.isfinite(values).all()):
             raise InvalidInputError("breakpoints and values must be finite")
@@ -148,10 +151,11 @@ class LineFunction:
         rule = RULES.get(func)
         if rule is None:
             raise unsupported(func)
-        if not torch.is_grad_enabled():
-            return rule(func, args, dict(kwargs or {}))
-        with torch.no_grad():
-            return rule(func, args, dict(kwargs or {}))
+        with torch.no_grad() if torch.is_grad_enabled() else contextlib.nullcontext():
+            result = rule(func, args, dict(kwargs or {}))
+        if isinstance(result, LineFunction) and result.dtype not in DTYPES:
+            raise unsupported(func, f"its result is {result.dtype}, not float32 or float64; leave out torch.autocast")
+        return result
 
 
 def _dispatch(func: Callable, *args, **kwargs):
@@ -333,7 +337,7 @@ def _fill(value, source, lead: LineFunction):
 def _wrap(func: Callable, result, lead: LineFunction):
     if isinstance(result, (list, tuple)):
         return type(result)(_wrap(func, part, lead) for part in result)
-    if result.dtype not in (torch.float32, torch.float64):
+    if result.dtype not in DTYPES:
         raise unsupported(func, "its result is not of dtype float32 or float64")
     return lead.derive(result)
 

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from sigad.errors import InvalidInputError, NumericalError, UnsupportedOperationError
 from sigad.line.function import LineFunction
 from sigad.line.memory import WindowTooLong, give_back, metered, resident
+from sigad.line.precision import full_precision
 
 MIN_POINTS = 40
 """Below this the fixed cost of the first layers, which see few points, and of the Python code rules."""
@@ -111,7 +112,7 @@ class Restriction:
         """The output on each of the windows in one go, and the number of pieces. Raises WindowTooLong."""
         ends = torch.tensor(windows, dtype=torch.float64, device=self.device)
         points = ends.flatten()
-        with torch.no_grad(), metered(budget) as meter:
+        with torch.no_grad(), full_precision(self.device), metered(budget) as meter:
             moving = [self._input(*line, points, ends) for line in self.inputs]
             random_state = _random_state(self.device)
             result = self.module(*moving)
