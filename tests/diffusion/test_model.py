@@ -113,6 +113,15 @@ def test_training_resumes_to_the_last_bit(tmp_path):
     assert len(other) == 1 and other[0].loss != curve[0].loss
 
 
+def test_training_tells_how_far_it_is(monkeypatch, caplog):
+    """Where there is no terminal for a bar, on a cluster, the log says it."""
+    monkeypatch.setattr("sigad.diffusion.training.TELL_EVERY", 0.0)
+    with caplog.at_level("INFO", logger="sigad.diffusion.training"):
+        train(torch.zeros(8, 1, 8, 8), seed=0, epochs=2, widths=(4, 4, 4, 8))
+    assert [record.message[:12] for record in caplog.records] == ["epoch 1 of 2", "epoch 2 of 2"]
+    assert "loss" in caplog.text and caplog.records[-1].message.endswith("about 0 min to go")
+
+
 def test_training_learns():
     _, curve = train(torch.zeros(64, 1, 8, 8), seed=0, epochs=12, learning_rate=3e-3, widths=(4, 4, 4, 8))
     assert curve[-1].loss < 0.7 * curve[0].loss

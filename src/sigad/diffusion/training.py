@@ -3,7 +3,9 @@
 Source: Ho, Jain & Abbeel, Denoising Diffusion Probabilistic Models (2020), algorithm 1; settings of Katsuoka et al.
 """
 
+import logging
 import os
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -19,8 +21,10 @@ from sigad.diffusion.unet import PiecewiseLinearUNet
 from sigad.errors import InvalidInputError
 from sigad.seeds import Streams
 
-SAVE_EVERY = 60.0
-"""Seconds between checkpoints."""
+log = logging.getLogger(__name__)
+
+SAVE_EVERY = TELL_EVERY = 60.0
+"""Seconds between checkpoints, and between lines in the log."""
 
 
 class Epoch(NamedTuple):
@@ -76,7 +80,7 @@ def train(
     curve = _resumed(checkpoint, settings, unet, optimizer, device)
     alphas = cumulative_alphas().float().to(device)
     images = images.to(device, torch.float32)
-    saved = time.monotonic()
+    saved = told = time.monotonic()
     for epoch in _with_progress(range(len(curve), epochs), epochs):
         started = time.perf_counter()
         losses = [
@@ -85,6 +89,10 @@ def train(
         ]
         # In one transfer at the end of the epoch, so that a GPU does not wait.
         curve.append(Epoch(epoch, float(torch.stack(losses).mean()), time.perf_counter() - started))
+        if time.monotonic() - told > TELL_EVERY:
+            left = (epochs - len(curve)) * statistics.median(past.seconds for past in curve[-50:]) / 60
+            log.info("epoch %d of %d, loss %.4f, about %.0f min to go", len(curve), epochs, curve[-1].loss, left)
+            told = time.monotonic()
         if checkpoint is not None and (time.monotonic() - saved > SAVE_EVERY or epoch == epochs - 1):
             _save(checkpoint, settings, unet, optimizer, curve)
             saved = time.monotonic()
