@@ -149,6 +149,15 @@ def test_a_network_in_all_orders(monkeypatch, size, dtype):
     torch.testing.assert_close(f(t).double(), direct, rtol=tolerance, atol=tolerance * float(direct.abs().max()))
 
 
+def test_in_inference_mode():
+    torch.manual_seed(1)
+    net, x, direction = Small().eval(), rand(1, 4, 4), rand(1, 4, 4)
+    expected = restrict(net, x, direction, (-3.0, 3.0), dtype=torch.float64)
+    with torch.inference_mode():
+        f = restrict(net, x, direction, (-3.0, 3.0), dtype=torch.float64)
+    torch.testing.assert_close(f.values, expected.values, rtol=0, atol=0)
+
+
 def test_a_matrix_does_not_outlive_the_propagation():
     """Parameters may be changed between two of them, even by way of .data, which torch does not count."""
     torch.manual_seed(1)

@@ -83,7 +83,7 @@ _M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1  # of malloc.h; what does not know mallo
 
 def kept(purpose: Hashable, source: Tensor, make: Callable[[], Tensor]) -> Tensor:
     """What `make` makes out of the parameter `source`, made once in a propagation: its passes share the parameter."""
-    if not _METERS:
+    if not _METERS or source.is_inference():  # such a tensor does not count its changes
         return make()
     # Not longer than a propagation: a parameter that its owner changes by way of `.data` tells nobody.
     key = (purpose, source.data_ptr(), source.shape, source.stride(), source._version)
