@@ -27,6 +27,9 @@ WORTH = 0.55
 """Share of the multiplications of the library's convolution from which on another order is no longer taken: its
 matrices are smaller, and the sums pass through memory once more."""
 
+IN_CACHE = 64
+"""So many small images with mixed channels, an array for each tap of the kernel, stay in the cache of a core."""
+
 
 def convolution(
     conv: Callable, f: LineFunction, weight: Tensor, bias: Tensor | None, options: dict, resize: partial | None = None
@@ -70,8 +73,12 @@ def _by_matrices(
         result = _product(rows.flatten(1), matrix)
     else:
         mixing = kept("W", weight, lambda: _packed(weight.flatten(2).permute(2, 0, 1).flatten(0, 1)))
-        mixed = _product(rows.reshape(-1, channels), mixing).view(len(images), pixels * taps, outputs)
-        result = torch.bmm(spread.flatten(0, 1).T.expand(len(images), -1, -1), mixed)
+        spread = spread.flatten(0, 1).T
+        result = torch.empty((len(images), len(spread), outputs), dtype=rows.dtype, device=rows.device)
+        step = IN_CACHE if rows.device.type == "cpu" else len(rows)
+        for some, out in zip(rows.split(step), result.split(step), strict=True):
+            mixed = _product(some.reshape(-1, channels), mixing).view(len(some), pixels * taps, outputs)
+            torch.bmm(spread.expand(len(some), -1, -1), mixed, out=out)
     result = result.view(len(images), -1, outputs).transpose(1, 2).unflatten(2, space)
     single = result.dtype == torch.float32 and result.device.type == "cpu" and len(space) == 2
     return channels_last(result) if single else result.contiguous()
