@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sigad.line.batch import channels_last, scale_and_shift
+from sigad.line.batch import over_batch, scale_and_shift
 from sigad.line.contraction import convolution
 from sigad.line.function import LineFunction, align, common_breakpoints, constant
 
@@ -61,12 +61,12 @@ class Deferred(LineFunction):
     @property
     def values(self) -> Tensor:
         if self.waiting:
-            # Without the batch axis of one: torch keeps the channels-last layout of rank 4, not that of rank 5.
-            parts = [f.values[:, 0] for f in align(self.parts)]
-            values = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
             if self.resize is not None:
-                values = self.resize(channels_last(values) if len(self._spatial) == 2 else values)
-            values = values[:, None]
+                values = over_batch(self.resize, self.parts[0], (), {}, len(self._spatial))
+            else:
+                # Without the batch axis of one: torch keeps the channels-last layout of rank 4, not that of rank 5.
+                parts = [f.values[:, 0] for f in align(self.parts)]
+                values = (torch.cat(parts, 1) if len(parts) > 1 else parts[0])[:, None]
             self.values = values if self.shift is None else values + self.shift
         return self._whole.values
 

@@ -88,11 +88,11 @@ class Restriction:
         if any(not a < b for a, b in itertools.pairwise(ends)):
             raise InvalidInputError(f"the windows {left} are not finite, sorted and disjoint, or one is empty")
         length = self._points / self._pieces_per_unit if self._pieces_per_unit else math.inf
-        share = (
-            2 if self._pieces_per_unit else 8
-        )  # of the budget: a first try, in the dark, should fail early if at all
         while left:
             now, later = _cut(left, length)
+            share = (
+                8 if math.isinf(length) else 2
+            )  # of the budget: a first try, in the dark, should fail early if at all
             covered = sum(high - low for low, high in now)
             try:
                 results, pieces = self._run(now, self.memory_budget // share)
@@ -100,12 +100,12 @@ class Restriction:
                 points, needed = error.args
                 if share == 2 and points <= 4 * len(now):
                     raise NumericalError(f"{points} points need {needed} bytes; raise memory_budget") from None
-                length, share = covered / 4, 2
+                length = covered / 4
                 continue
             yield from results
             density = pieces / covered  # its noise is the larger, the fewer the pieces: average it
             self._pieces_per_unit = (self._pieces_per_unit + density) / 2 if self._pieces_per_unit else density
-            length, share = min(self._points / self._pieces_per_unit, 8 * covered), 2
+            length = min(self._points / self._pieces_per_unit, 8 * covered)
             left = later
 
     def _run(self, windows: Sequence[tuple[float, float]], budget: int) -> tuple[list, int]:
