@@ -90,9 +90,8 @@ class Restriction:
         length = self._points / self._pieces_per_unit if self._pieces_per_unit else math.inf
         while left:
             now, later = _cut(left, length)
-            share = (
-                8 if math.isinf(length) else 2
-            )  # of the budget: a first try, in the dark, should fail early if at all
+            # A first try, in the dark, should fail early if at all.
+            share = 8 if math.isinf(length) else 2  # of the budget
             covered = sum(high - low for low, high in now)
             try:
                 results, pieces = self._run(now, self.memory_budget // share)
