@@ -5,8 +5,12 @@
 A U-Net of the paper's architecture is trained for a few steps on N(0, I) images of each size; the tested images are
 N(0, I) too. Both sides search until their bounds on the p-value are closer than 1e-3, on the same networks, images and
 noises, and the p-values are compared. si4onnx's two-sided p-value is the equal-tailed one, so this is tested on our
-side. Times are processor times, for the machine may be shared. Every end point of our truncation region is checked
-against the detector itself in double precision.
+side. Every end point of our truncation region is checked against the detector itself in double precision.
+
+Times are processor times, for the machine may be shared. Ours are medians over several rounds in one process; the time
+of the first round, which takes the memory from the system page by page, is printed too. Between two runs of a small
+problem there are nine others: torch compiles a convolution for each number of images and would remember those of a few
+problems, but no user tests the same image twice.
 
 The comparison needs an environment of its own (numpy < 2); benchmarks/_si4onnx.py says how to create it. It takes 20
 seconds per p-value at 8 x 8, minutes at 32 x 32 and an hour at 64 x 64.
@@ -14,6 +18,7 @@ seconds per p-value at 8 x 8, minutes at 32 x 32 and an hour at 64 x 64.
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,6 +36,8 @@ from sigad.region import contains
 HERE = Path(__file__).parent
 SI4ONNX = HERE / ".venv-si4onnx" / "bin" / "python"
 STEPS = {8: 600, 16: 300, 32: 120, 64: 40}  # of training, as in line.py
+ROUNDS = {8: 7, 16: 7, 32: 2, 64: 1}  # after the first
+OTHERS = {8: 9, 16: 9, 32: 0, 64: 0}  # problems in each round that are not printed
 PRECISION = 1e-3
 
 
@@ -100,15 +107,16 @@ def main() -> None:
     if arguments.si4onnx and not SI4ONNX.exists():
         sys.exit("benchmarks/_si4onnx.py says how to create the environment for the comparison")
     torch.set_num_threads(1)
-    print(f"{'size':>4}  {'seconds':>8}  {'pieces':>6}  {'p-value':>8}   si4onnx: seconds  pieces  difference   ratio")
+    print("size  first   seconds  pieces   p-value   si4onnx: seconds  pieces  difference   ratio")
     for size in arguments.sizes:
         unet = trained_unet(size, STEPS[size])
-        given = problems(unet, size, arguments.problems)
-        for _ in range(2):  # the first round is a warm-up: a process takes its memory from the system once
-            found = [ours(*problem) for problem in given]
-        other = theirs(unet, size, given) if arguments.si4onnx else [None] * len(found)
-        for problem, (result, seconds), them in zip(given, found, other, strict=True):
-            line = f"{size:4d}  {seconds:8.2f}  {result.n_pieces:6d}  {result.p_value:8.5f}"
+        drawn = problems(unet, size, arguments.problems + OTHERS[size])
+        rounds = [[ours(*problem) for problem in drawn] for _ in range(1 + ROUNDS[size])]
+        given = drawn[: arguments.problems]
+        other = theirs(unet, size, given) if arguments.si4onnx else [None] * len(given)
+        for problem, runs, them in zip(given, zip(*rounds, strict=True), other, strict=False):
+            (result, first), seconds = runs[0], statistics.median(seconds for _, seconds in runs[1:])
+            line = f"{size:4d}  {first:5.2f}  {seconds:8.2f}  {result.n_pieces:6d}  {result.p_value:8.5f}"
             if them is not None:
                 ratio, difference = them["seconds"] / seconds, abs(them["p_value"] - result.p_value)
                 line += f"   {them['seconds']:16.1f}  {them['pieces']:6.0f}  {difference:10.0e}  {ratio:6.1f}"

@@ -19,9 +19,14 @@ def over_batch(func, f: LineFunction, args: tuple, kwargs: dict, spatial: int):
     return result.unflatten(0, n) if isinstance(result, Tensor) else tuple(r.unflatten(0, n) for r in result)
 
 
+def single_on_cpu(values: Tensor) -> bool:
+    """Whether torch leaves the arithmetic on these to oneDNN, which wants other layouts and orders than the rest."""
+    return values.dtype == torch.float32 and values.device.type == "cpu"
+
+
 def channels_last(values: Tensor) -> Tensor:
     """Images in the layout in which single-precision convolution and upsampling run 2 and 4 times as fast on a CPU."""
-    if values.dtype != torch.float32 or values.device.type != "cpu":
+    if not single_on_cpu(values):
         return values
     _, c, h, w = values.shape
     if c == 1:  # both layouts at once, and torch would go on with the other one: say so by the strides

@@ -17,6 +17,10 @@ from sigad.line.precision import full_precision
 MIN_POINTS = 40
 """Below this the fixed cost of the first layers, which see few points, and of the Python code rules."""
 
+USUAL, MOST = 0.25, 0.42
+"""Shares of the memory budget that the functions of one window take if all goes as expected, and at most. Freed tensors
+leave gaps that the next, larger ones do not fit: the process takes two to three times as much."""
+
 
 class Restriction:
     """A piecewise-linear module restricted to the line x + t * direction, ready to be read on any window of t.
@@ -91,13 +95,13 @@ class Restriction:
         while left:
             now, later = _cut(left, length)
             # A first try, in the dark, should fail early if at all.
-            share = 8 if math.isinf(length) else 2  # of the budget
+            share = 1 / 8 if math.isinf(length) else MOST
             covered = sum(high - low for low, high in now)
             try:
-                results, pieces = self._run(now, self.memory_budget // share)
+                results, pieces = self._run(now, int(share * self.memory_budget))
             except WindowTooLong as error:
                 points, needed = error.args
-                if share == 2 and points <= 4 * len(now):
+                if share == MOST and points <= 4 * len(now):
                     raise NumericalError(f"{points} points need {needed} bytes; raise memory_budget") from None
                 length = covered / 4
                 continue
@@ -126,9 +130,7 @@ class Restriction:
         pieces = max(f.pieces for f in out if isinstance(f, LineFunction)) - (len(windows) - 1)
         if resident() - self._resident > self.memory_budget / 2:
             give_back()
-        # Freed tensors leave gaps that the next, larger ones do not fit: the process takes two to three times the peak,
-        # hence the halves and quarters of the budget.
-        self._points = max(int(0.25 * self.memory_budget * pieces / max(meter.peak, 1)), MIN_POINTS)
+        self._points = max(int(USUAL * self.memory_budget * pieces / max(meter.peak, 1)), MIN_POINTS)
         parts = [[_within(leaf, ends[i : i + 1]) for leaf in out] for i in range(len(windows))]
         return [tree_unflatten(part, spec) for part in parts], pieces
 
@@ -142,8 +144,8 @@ class Restriction:
 
 
 def _cut(windows: list[tuple[float, float]], length: float) -> tuple[list, list]:
-    """The first windows of this length together, and the rest; all of them, rather than leave a sliver."""
-    if sum(high - low for low, high in windows) <= 1.25 * length:
+    """The first windows of this length together, and the rest; all of them, rather than leave less than half of it."""
+    if sum(high - low for low, high in windows) <= 1.5 * length:
         return windows, []
     for i, (low, high) in enumerate(windows):
         if high - low > length:
