@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sigad.line.batch import channels_last, over_batch, single_on_cpu
+from sigad.line.batch import channels_last, single_on_cpu
 from sigad.line.function import LineFunction, constant
 from sigad.line.memory import kept
 
@@ -27,7 +27,10 @@ WORTH = 0.55
 """Share of the multiplications of the library's convolution from which on another order is no longer taken: its
 matrices are smaller, and the sums pass through memory once more."""
 
-IN_CACHE = 64
+FEW = 2**19
+"""Numbers up to which images are copied to round their number."""
+
+IN_CACHE = 128
 """So many small images with mixed channels, an array for each tap of the kernel, stay in the cache of a core."""
 
 
@@ -36,19 +39,31 @@ def convolution(
 ) -> LineFunction:
     """A convolution (one group) of f (N, C, *spatial), or of `resize` of it, a linear map of each channel's image."""
     weight, bias = constant(weight, f), constant(bias, f)
-    spatial = weight.ndim - 2
-    if f.ndim == weight.ndim:
-        images = f.values.flatten(0, 1)
-        doubling = math.inf if resize is None else _doubling_share(images, weight, options, resize)
-        values = _by_matrices(conv, images, weight, options, resize, min(doubling, WORTH))
-        if values is None and doubling < WORTH:
-            values = doubled_convolution(images, weight)
-        if values is not None:
-            values = values if bias is None else values.add_(bias.reshape(-1, *[1] * spatial))
-            return f.derive(values.unflatten(0, f.values.shape[:2]))
-    if resize is not None:
-        f = f.derive(over_batch(resize, f, (), {}, spatial))
-    return f.derive(over_batch(conv, f, (weight, bias), options, spatial))
+    spatial, folded = weight.ndim - 2, f.ndim == weight.ndim
+    images = rounded(f.values.flatten(0, 1) if folded else f.values)
+    images = channels_last(images) if spatial == 2 else images
+    doubling = math.inf if resize is None else _doubling_share(images, weight, options, resize)
+    values = _by_matrices(conv, images, weight, options, resize, min(doubling, WORTH))
+    if values is None and doubling < WORTH:
+        values = doubled_convolution(images, weight)
+    if values is None:
+        values = conv(images if resize is None else resize(images), weight, bias, **options)
+    elif bias is not None:
+        values.add_(bias.reshape(-1, *[1] * spatial))
+    if not folded:
+        return f.derive(values[: len(f.values)])
+    return f.derive(values[: f.values.shape[:2].numel()].unflatten(0, f.values.shape[:2]))
+
+
+def rounded(images: Tensor) -> Tensor:
+    """The images and, if they are small and few, the first one again, up to a round number of images.
+
+    oneDNN compiles a convolution for each number of images, which takes longer than to convolve a few of them."""
+    step = 2 ** max(len(images).bit_length() - 4, 0)
+    extra = -len(images) % step
+    if not extra or images.numel() > FEW or not single_on_cpu(images):
+        return images
+    return torch.cat([images, images[:1].expand(extra, *images.shape[1:])])
 
 
 def _by_matrices(

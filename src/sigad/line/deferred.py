@@ -95,7 +95,8 @@ def per_channel(f: LineFunction, value) -> bool:
 def worth_waiting(f: Deferred, weight: Tensor) -> bool:
     """Whether to convolve the parts one by one: it takes a pass over the weights, and saves some over the values."""
     large = len(f.breakpoints) * f.shape.numel() > weight.numel()
-    return f.waiting and large and (f.shift is None or per_channel(f, f.shift))
+    batch = f.ndim == weight.ndim  # otherwise what was concatenated or enlarged are no channels and images of it
+    return f.waiting and batch and large and (f.shift is None or per_channel(f, f.shift))
 
 
 def convolve(conv: Callable, f: Deferred, weight: Tensor, bias: Tensor | None, options: dict) -> LineFunction:
