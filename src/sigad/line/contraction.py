@@ -37,7 +37,7 @@ IN_CACHE = 128
 def convolution(
     conv: Callable, f: LineFunction, weight: Tensor, bias: Tensor | None, options: dict, resize: partial | None = None
 ) -> LineFunction:
-    """A convolution (one group) of f (N, C, *spatial), or of `resize` of it, a linear map of each channel's image."""
+    """A convolution (one group) of f ((N,) C, *spatial), or of `resize` of it, a linear map of each channel's image."""
     weight, bias = constant(weight, f), constant(bias, f)
     spatial, folded = weight.ndim - 2, f.ndim == weight.ndim
     images = rounded(f.values.flatten(0, 1) if folded else f.values)
