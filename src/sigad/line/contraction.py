@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sigad.line.batch import channels_last, single_on_cpu
+from sigad.line.batch import channels_last, over_batch, single_on_cpu
 from sigad.line.function import LineFunction, constant
 from sigad.line.memory import kept
 
@@ -39,31 +39,32 @@ def convolution(
 ) -> LineFunction:
     """A convolution (one group) of f ((N,) C, *spatial), or of `resize` of it, a linear map of each channel's image."""
     weight, bias = constant(weight, f), constant(bias, f)
-    spatial, folded = weight.ndim - 2, f.ndim == weight.ndim
-    images = rounded(f.values.flatten(0, 1) if folded else f.values)
-    images = channels_last(images) if spatial == 2 else images
-    doubling = math.inf if resize is None else _doubling_share(images, weight, options, resize)
-    values = _by_matrices(conv, images, weight, options, resize, min(doubling, WORTH))
-    if values is None and doubling < WORTH:
-        values = doubled_convolution(images, weight)
-    if values is None:
-        values = conv(images if resize is None else resize(images), weight, bias, **options)
-    elif bias is not None:
-        values.add_(bias.reshape(-1, *[1] * spatial))
-    if not folded:
-        return f.derive(values[: len(f.values)])
-    return f.derive(values[: f.values.shape[:2].numel()].unflatten(0, f.values.shape[:2]))
+    spatial = weight.ndim - 2
+
+    def convolved(images: Tensor) -> Tensor:
+        count, images = len(images), rounded(images)
+        doubling = math.inf if resize is None else _doubling_share(images, weight, options, resize)
+        values = _by_matrices(conv, images, weight, options, resize, min(doubling, WORTH))
+        if values is None and doubling < WORTH:
+            values = doubled_convolution(images, weight)
+        if values is None:
+            values = conv(images if resize is None else resize(images), weight, bias, **options)
+        elif bias is not None:
+            values.add_(bias.reshape(-1, *[1] * spatial))
+        return values[:count]
+
+    return f.derive(over_batch(convolved, f, (), {}, spatial))
 
 
 def rounded(images: Tensor) -> Tensor:
-    """The images and, if they are small and few, the first one again, up to a round number of images.
+    """The images and, if they are small and few, the first ones again, up to a round number of images.
 
     oneDNN compiles a convolution for each number of images, which takes longer than to convolve a few of them."""
     step = 2 ** max(len(images).bit_length() - 4, 0)
     extra = -len(images) % step
     if not extra or images.numel() > FEW or not single_on_cpu(images):
         return images
-    return torch.cat([images, images[:1].expand(extra, *images.shape[1:])])
+    return torch.cat([images, images[:extra]])  # in their layout
 
 
 def _by_matrices(
