@@ -21,7 +21,7 @@ NEGLIGIBLE = 1e-12
 HALO = 2e-5
 """Half width, relative to max(1, |z|), of the neighbourhood in which an end point is first looked for again."""
 
-FIRST = 1 / 16
+FIRST = 1 / 8
 """Share of the widest window that is looked at first: enough to learn how much there is to find in the rest."""
 
 GOALS = 32

@@ -27,7 +27,7 @@ WORTH = 0.55
 """Share of the multiplications of the library's convolution from which on another order is no longer taken: its
 matrices are smaller, and the sums pass through memory once more."""
 
-FEW = 2**19
+FEW = 2**21
 """Numbers up to which images are copied to round their number."""
 
 IN_CACHE = 128
