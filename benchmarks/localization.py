@@ -9,8 +9,8 @@ side. Every end point of our truncation region is checked against the detector i
 
 Times are processor times, for the machine may be shared. Ours are medians over several rounds in one process; the time
 of the first round, which takes the memory from the system page by page, is printed too. Between two runs of a small
-problem there are nine others: torch compiles a convolution for each number of images and would remember those of a few
-problems, but no user tests the same image twice.
+problem there are nine others. Still oneDNN remembers the convolutions that it compiled for all twelve: an image that is
+new to the process, as a user's is, takes up to 5 % longer.
 
 The comparison needs an environment of its own (numpy < 2); benchmarks/_si4onnx.py says how to create it. It takes 20
 seconds per p-value at 8 x 8, minutes at 32 x 32 and an hour at 64 x 64.
