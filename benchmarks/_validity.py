@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sigad.experiments import run_trials
-from sigad.rates import rejection_rate, uniformity
-from sigad.result import NOT_SELECTED
-from sigad.seeds import Streams
+from sigad.inference.result import NOT_SELECTED
+from sigad.study.rates import rejection_rate, uniformity
+from sigad.study.run import run_trials
+from sigad.study.seeds import Streams
 
 SEED = 20251
 COLUMNS = ("rep", "status", "statistic", "p_value", "p_low", "p_high", "n_pieces", "naive")

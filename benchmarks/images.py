@@ -25,7 +25,7 @@ from torch.autograd import forward_ad
 
 from sigad.knn import knn_test
 from sigad.knn.network import NetworkFeatures
-from sigad.vision import import_torchvision
+from sigad.models.vision import import_torchvision
 
 HERE = Path(__file__).parent
 N, SHAPE = 100, (3, 30, 30)

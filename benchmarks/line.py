@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from sigad.line import Restriction
 from sigad.line.function import RULES
-from sigad.vision import import_torchvision
+from sigad.models.vision import import_torchvision
 
 HERE = Path(__file__).parent
 STEPS = {8: 600, 16: 300, 32: 120, 64: 40}  # of training: brief, enough for the score map to be that of a denoiser

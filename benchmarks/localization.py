@@ -29,8 +29,8 @@ import torch
 from _networks import Localizer, trained_unet
 from torch import nn
 
-from sigad.diffusion import Detector, contrast, localization_test
-from sigad.region import contains
+from sigad.inference.region import contains
+from sigad.localization import Detector, contrast, localization_test
 
 HERE = Path(__file__).parent
 SI4ONNX = HERE / ".venv-si4onnx" / "bin" / "python"

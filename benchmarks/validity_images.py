@@ -15,8 +15,8 @@ import torch
 from _validity import SEED, run
 
 from sigad.data.images import texture_patches
-from sigad.features import load_features, restore_features, save_features
 from sigad.knn.network import NetworkFeatures
+from sigad.models.features import load_features, restore_features, save_features
 
 NETWORK = {"train": "textures", "layer": "12"}
 SETTING = {

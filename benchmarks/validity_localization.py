@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from _validity import SEED, run
 
-from sigad.diffusion.training import train_on_noise
+from sigad.models.diffusion.training import train_on_noise
 
 EPOCHS = {8: 40, 16: 20}
 SETTING = {

@@ -17,7 +17,7 @@ def shared(path: str) -> Path:
 
 def squeezenet(layer: str = "features.4"):
     """SqueezeNet 1.1 with ImageNet weights on pixels 0..255, up to a layer."""
-    from sigad.features import load_features
+    from sigad.models.features import load_features
 
     path = shared("weights/squeezenet1_1_imagenet_ndf.npz")
     return load_features(
@@ -34,7 +34,7 @@ def squeezenet(layer: str = "features.4"):
 
 def cifar_resnet20(layer: str = "layer3"):
     """ResNet-20 with CIFAR-10 weights on pixels 0..255, up to a layer."""
-    from sigad.features import IMAGENET, load_features
+    from sigad.models.features import IMAGENET, load_features
 
     path = shared("weights/cifar10_resnet20-12fca82f.th")
     return load_features({"architecture": "cifar_resnet20", "path": path, "layer": layer, "scale": 1 / 255, **IMAGENET})

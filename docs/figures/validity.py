@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from sigad.plotting import plot_uniformity, save_figure
-from sigad.rates import uniform_quantiles, uniformity
+from sigad.figures.plots import plot_uniformity, save_figure
+from sigad.study.rates import uniform_quantiles, uniformity
 
 HERE = Path(__file__).parent
 RUNS = {

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from tests.real_data import ROOT, shared
 
 from sigad.data import images as im
 from sigad.data import mvtec
 from sigad.data.download import download, sha256_of
 from sigad.errors import InvalidInputError, MissingDataError
+from tests.real_data import ROOT, shared
 
 SIZE = 20
 

@@ -4,15 +4,15 @@
 import numpy as np
 import pytest
 import torch
-from tests.knn.test_network_regions import METRICS, bisected, random_problem, selected_along, small_network
 from torch import nn
 
-from sigad import region as rg
 from sigad.errors import InvalidInputError, UnsupportedOperationError
+from sigad.inference import region as rg
+from sigad.inference.truncated import truncated_pvalue
 from sigad.knn import knn_test, knn_test_batch
 from sigad.knn.network import MovingPair, NetworkFeatures, detect_network
-from sigad.rates import uniformity
-from sigad.truncated import truncated_pvalue
+from sigad.study.rates import uniformity
+from tests.knn.test_network_regions import METRICS, bisected, random_problem, selected_along, small_network
 
 
 def as_module(matrix):

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from tests.real_data import cifar_resnet20, squeezenet
 from torch import nn
 
-from sigad import region as rg
+from sigad.inference import region as rg
 from sigad.knn.network import MovingPair, NetworkFeatures, detect_network
+from tests.real_data import cifar_resnet20, squeezenet
 
 METRICS = ("l2", "l1", "linf")
 TOLERANCE = 1e-8

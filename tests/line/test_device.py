@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from tests.line.elsewhere import ELSEWHERE, Away, elsewhere, fetched
-from tests.line.test_exact import Net, points_of
 from torch import nn
 from torch.nn import functional as F
 
-from sigad.diffusion import localization_test
-from sigad.diffusion.reconstruct import Reconstruction, draw_noises
-from sigad.diffusion.unet import PiecewiseLinearUNet
+from sigad.inference.result import TESTED
 from sigad.line import Restriction, above, agreement, restrict, roots
-from sigad.result import TESTED
+from sigad.localization import localization_test
+from sigad.models.diffusion.reconstruct import Reconstruction, draw_noises
+from sigad.models.diffusion.unet import PiecewiseLinearUNet
+from tests.line.elsewhere import ELSEWHERE, Away, elsewhere, fetched
+from tests.line.test_exact import Net, points_of
 
 
 def network() -> nn.Module:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sigad.errors import UnsupportedOperationError
 from sigad.line import LineFunction, Restriction, restrict
-from sigad.vision import import_torchvision
+from sigad.models.vision import import_torchvision
 
 
 def direct(module, x: Tensor, direction: Tensor, t: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from torch import nn
 
-from sigad import region as rg
 from sigad.errors import InvalidInputError
+from sigad.inference import region as rg
 from sigad.line import LineFunction, above, agreement, restrict, roots
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sigad.errors import InvalidInputError, NumericalError, UnsupportedOperationError
 from sigad.line import LineFunction, Restriction, above, concatenate, restrict
-from sigad.line.memory import metered
+from sigad.line.fast.memory import metered
 
 
 def network() -> nn.Module:

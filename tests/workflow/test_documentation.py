@@ -28,7 +28,7 @@ def test_the_page_on_adding_a_baseline_works_as_written(tmp_path):
 
     created, added, commands = CREATE.findall(page), ADD.findall(page), COMMAND.findall(page)
     assert [path for path, _ in created] == [
-        "src/sigad/baselines/sidak.py",
+        "src/sigad/study/methods/sidak.py",
         "workflow/rules/trials/sidak.smk",
         "config/sidak.yaml",
     ]

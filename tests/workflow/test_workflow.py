@@ -81,10 +81,10 @@ def test_editing_one_baseline_re_runs_that_baseline_only(finished, tmp_path):
     copy = shutil.copytree(finished.folder, tmp_path / "copy", symlinks=True)
     pipeline = object.__new__(Pipeline)
     pipeline.folder = copy
-    path = copy / "src" / "sigad" / "baselines" / "uniform.py"
+    path = copy / "src" / "sigad" / "study" / "methods" / "uniform.py"
     path.write_text(path.read_text() + "\nX = 1\n")
     assert pipeline.planned() == {"all": 1, "test_uniform": 2, "summarize_rates": 1, "plot_rates": 1}
-    path = copy / "src" / "sigad" / "region.py"
+    path = copy / "src" / "sigad" / "inference" / "region.py"
     path.write_text(path.read_text() + "\nX = 1\n")
     planned = pipeline.planned()
     assert planned["test_proposed"] > 2 and planned["test_naive"] == 2 and "list_datasets" not in planned

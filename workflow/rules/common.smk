@@ -22,9 +22,9 @@ from snakemake.utils import Paramspace, validate
 from sigad.data.mvtec import folder_of
 from sigad.data.sources import enabled_datasets, local_path
 from sigad.errors import SigadError
-from sigad.experiments.design import grid_values, lay_out, require_images
-from sigad.experiments.localization_synthetic import model_name
-from sigad.provenance import source_digest
+from sigad.study.design import grid_values, lay_out, require_images
+from sigad.study.kinds.localization_synthetic import model_name
+from sigad.study.provenance import source_digest
 
 validate(config, str(Path(workflow.basedir, "config/schemas/config.schema.yaml")))
 
@@ -87,8 +87,8 @@ def method_code(name):
     """Digest of what a method's trials depend on: the stage, the method, and the kind of the experiment."""
     return lambda wildcards: stage_code(
         "test",
-        f"sigad.baselines.{name}",
-        f"sigad.experiments.{EXPERIMENTS[wildcards.experiment].kind}",
+        f"sigad.study.methods.{name}",
+        f"sigad.study.kinds.{EXPERIMENTS[wildcards.experiment].kind}",
     )
 
 

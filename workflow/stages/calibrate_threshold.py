@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from sigad.experiments.knn_synthetic import calibrate_threshold
-from sigad.logs import stage_log
+from sigad.study.kinds.knn_synthetic import calibrate_threshold
+from sigad.study.logs import stage_log
 
 with stage_log(snakemake.log[0]) as log:
     theta = calibrate_threshold(snakemake.params.setting, snakemake.params.seed, snakemake.params.size)

@@ -1,7 +1,7 @@
 """Fetch the official archive of an image category and unpack it."""
 
 from sigad.data.mvtec import fetch
-from sigad.logs import stage_log
+from sigad.study.logs import stage_log
 
 with stage_log(snakemake.log[0]) as log:
     name, entry = snakemake.wildcards.dataset, snakemake.params.entry

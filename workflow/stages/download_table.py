@@ -1,7 +1,7 @@
 """Fetch a table from its official home."""
 
 from sigad.data.sources import fetch
-from sigad.logs import stage_log
+from sigad.study.logs import stage_log
 
 with stage_log(snakemake.log[0]) as log:
     name = snakemake.wildcards.dataset

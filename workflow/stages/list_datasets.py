@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from sigad.logs import stage_log
+from sigad.study.logs import stage_log
 
 with stage_log(snakemake.log[0]):
     used = [(name, "used", "") for name in snakemake.params.used]

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from sigad.figures.plots import plot_activation, save_figure
 from sigad.line import piecewise
-from sigad.logs import stage_log
-from sigad.plotting import plot_activation, save_figure
+from sigad.study.logs import stage_log
 
 with stage_log(snakemake.log[0]) as log:
     smooth = torch.nn.Sequential(torch.nn.SiLU()).double()

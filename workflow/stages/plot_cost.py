@@ -5,9 +5,9 @@ from collections import defaultdict
 import numpy as np
 import pandas as pd
 
-from sigad.experiments.rows import read_rows
-from sigad.logs import stage_log
-from sigad.plotting import plot_cost, save_figure
+from sigad.figures.plots import plot_cost, save_figure
+from sigad.study.logs import stage_log
+from sigad.study.rows import read_rows
 
 LEVELS = (0.25, 0.5, 0.75)
 

@@ -5,9 +5,9 @@ import io
 import numpy as np
 import pandas as pd
 
-from sigad.logs import stage_log
-from sigad.plotting import save_figure
-from sigad.plotting_images import plot_examples, plot_map, plot_noise
+from sigad.figures.images import plot_examples, plot_map, plot_noise
+from sigad.figures.plots import save_figure
+from sigad.study.logs import stage_log
 
 
 def by_suffix(paths, stem):

@@ -3,9 +3,9 @@
 import pandas as pd
 
 from sigad.data.synthetic import MODELS, draw_knn_instances
-from sigad.logs import stage_log
-from sigad.plotting import plot_models, save_figure
-from sigad.seeds import Streams
+from sigad.figures.plots import plot_models, save_figure
+from sigad.study.logs import stage_log
+from sigad.study.seeds import Streams
 
 with stage_log(snakemake.log[0]):
     n, clusters, parts = snakemake.params.n, snakemake.params.clusters, []

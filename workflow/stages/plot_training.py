@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from sigad.logs import stage_log
-from sigad.plotting import plot_training, save_figure
+from sigad.figures.plots import plot_training, save_figure
+from sigad.study.logs import stage_log
 
 with stage_log(snakemake.log[0]):
     models = zip(snakemake.params.models, snakemake.input.loss, strict=True)

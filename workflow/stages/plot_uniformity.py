@@ -4,10 +4,10 @@ from collections import defaultdict
 
 import pandas as pd
 
-from sigad.experiments.rows import read_rows
-from sigad.logs import stage_log
-from sigad.plotting import plot_uniformity, save_figure
-from sigad.rates import uniform_quantiles, uniformity
+from sigad.figures.plots import plot_uniformity, save_figure
+from sigad.study.logs import stage_log
+from sigad.study.rates import uniform_quantiles, uniformity
+from sigad.study.rows import read_rows
 
 with stage_log(snakemake.log[0]) as log:
     files = defaultdict(list)

@@ -1,7 +1,7 @@
 """Fetch or train the network whose features are used."""
 
-from sigad.features import load_features, save_features
-from sigad.logs import stage_log
+from sigad.models.features import load_features, save_features
+from sigad.study.logs import stage_log
 
 with stage_log(snakemake.log[0]) as log:
     entry = snakemake.params.entry

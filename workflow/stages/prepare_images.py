@@ -2,7 +2,7 @@
 
 from sigad.data.images import texture_patches
 from sigad.data.mvtec import read_category
-from sigad.logs import stage_log
+from sigad.study.logs import stage_log
 
 with stage_log(snakemake.log[0]) as log:
     name, entry = snakemake.wildcards.dataset, snakemake.params.entry

@@ -1,7 +1,7 @@
 """Bring a table into one form: numeric columns and which rows are normal."""
 
 from sigad.data.sources import load
-from sigad.logs import stage_log
+from sigad.study.logs import stage_log
 
 with stage_log(snakemake.log[0]) as log:
     table = load(snakemake.wildcards.dataset, snakemake.params.entry, snakemake.params.data)

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 
 from sigad.data.images import ImageSet
-from sigad.experiments.image_views import examples, noise_adequacy, pvalue_map
-from sigad.features import restore_features
 from sigad.knn.network import NetworkFeatures
-from sigad.logs import stage_log
+from sigad.models.features import restore_features
+from sigad.study.image_views import examples, noise_adequacy, pvalue_map
+from sigad.study.logs import stage_log
 
 with stage_log(snakemake.log[0]) as log:
     params, out = snakemake.params, snakemake.output

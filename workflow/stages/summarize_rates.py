@@ -4,9 +4,9 @@ from collections import defaultdict
 
 import pandas as pd
 
-from sigad.experiments.rows import read_rows
-from sigad.logs import stage_log
-from sigad.rates import rejection_rate
+from sigad.study.logs import stage_log
+from sigad.study.rates import rejection_rate
+from sigad.study.rows import read_rows
 
 with stage_log(snakemake.log[0]) as log:
     params = snakemake.params

@@ -4,11 +4,11 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from sigad.experiments import run_trials
-from sigad.experiments.chunks import chunk_range
-from sigad.experiments.rows import write_rows
-from sigad.logs import stage_log
-from sigad.seeds import trial_streams
+from sigad.study.chunks import chunk_range
+from sigad.study.logs import stage_log
+from sigad.study.rows import write_rows
+from sigad.study.run import run_trials
+from sigad.study.seeds import trial_streams
 
 
 def trial_inputs() -> dict:
@@ -19,7 +19,7 @@ def trial_inputs() -> dict:
         return {"table": Table.load(snakemake.input.table)}
     if "features" in snakemake.input.keys():
         from sigad.data.images import ImageSet
-        from sigad.features import restore_features
+        from sigad.models.features import restore_features
 
         images = ImageSet.load(snakemake.input.images, snakemake.input.facts)
         return {"images": images, "features": restore_features(snakemake.input.features)}

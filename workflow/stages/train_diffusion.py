@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from sigad.diffusion.training import train_on_noise
-from sigad.logs import stage_log
+from sigad.models.diffusion.training import train_on_noise
+from sigad.study.logs import stage_log
 
 with stage_log(snakemake.log[0]) as log:
     params = snakemake.params

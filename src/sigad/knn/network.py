@@ -16,16 +16,16 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from sigad import region as rg
 from sigad.errors import InvalidInputError, NumericalError
+from sigad.inference import region as rg
+from sigad.inference.exact import SearchResult, search
+from sigad.inference.result import FAILED, NOT_SELECTED, TESTED, BatchResult
 from sigad.knn.detection import Detections, Metric, detect_features
-from sigad.knn.inference import statistic
+from sigad.knn.neighbour import statistic
 from sigad.knn.pieces import Event, Pieces, order_interval, selected_region
 from sigad.line import LineFunction, Restriction
 from sigad.line.function import align
 from sigad.line.restriction import converted
-from sigad.result import FAILED, NOT_SELECTED, TESTED, BatchResult
-from sigad.search import SearchResult, search
 
 # Beyond this many standard deviations above statistic and mode, the chi distribution has no mass worth a search.
 _FAR = 40.0
@@ -152,7 +152,7 @@ class MovingPair:
     def search(
         self, *, condition_on_k: bool = True, atol: float = 1e-6, rtol: float = 0.01, exhaustive: bool = False
     ) -> SearchResult:
-        """The truncation region and the p-value: :func:`sigad.search.search` in single precision, polished in double.
+        """Truncation region and p-value: :func:`sigad.inference.exact.search` in single precision, polished in double.
 
         Where single precision does not suffice (distances that nearly tie), all of it is done in double.
         """

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sigad import region as rg
 from sigad.errors import NumericalError
+from sigad.inference import region as rg
 from sigad.knn.detection import Metric, norm, penalty
 
 # Numbers per block of the refinement for l1 and linf.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sigad.errors import InvalidInputError, UnsupportedOperationError
 from sigad.line import grid
-from sigad.line.memory import account, reserve
+from sigad.line.fast.memory import account, reserve
 
 # What a torch function does to a line function: filled by rules_affine.py and rules_piecewise.py. An operation that
 # is not here raises, always: to take an unknown operation for affine would make a p-value silently wrong.

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from sigad.errors import InvalidInputError, NumericalError, UnsupportedOperationError
+from sigad.line.fast.memory import WindowTooLong, give_back, metered, resident
 from sigad.line.function import LineFunction
-from sigad.line.memory import WindowTooLong, give_back, metered, resident
 from sigad.line.precision import full_precision
 
 MIN_POINTS = 40

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sigad.line.batch import over_batch
-from sigad.line.contraction import convolution
-from sigad.line.deferred import Deferred, convolve, normalize, per_channel, worth_waiting
+from sigad.line.fast.batch import over_batch
+from sigad.line.fast.contraction import convolution
+from sigad.line.fast.deferred import Deferred, convolve, normalize, per_channel, worth_waiting
 from sigad.line.function import LineFunction, func_name, named, outermost, pointwise, rule, unsupported
 
 VIEWS = (

@@ -1,0 +1,1 @@
+"""Figures: each draws exactly the numbers of the frame that it gets."""

@@ -1,0 +1,1 @@
+"""Selective inference: regions, truncated distributions, engines, results. Knows no detector."""

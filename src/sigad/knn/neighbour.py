@@ -1,0 +1,303 @@
+"""The selective test for k-nearest-neighbour anomaly detection.
+
+Source: Niihori et al. (NeurIPS 2025), sections 3 and 4; the region for identity and linear features is in closed form,
+that for the features of a network is searched for (:mod:`sigad.knn.network`).
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import linalg
+
+from sigad.errors import InvalidInputError, NumericalError
+from sigad.inference.result import FAILED, NOT_SELECTED, TESTED, BatchResult, TestResult
+from sigad.inference.truncated import truncated_pvalue
+from sigad.knn.closed_form import selection_region
+from sigad.knn.detection import Detections, Metric, detect
+
+# Numbers per block of a batch, so that the working arrays stay in a core's cache.
+_BLOCK = 1 << 15
+# Dimension above which one covariance for all problems is not solved for each of them by a general method.
+_LARGE = 64
+
+
+def blocks(size: int, numbers_each: int) -> list[slice]:
+    """Slices that cut a batch into blocks of bounded memory; their borders do not depend on anything else."""
+    step = max(1, _BLOCK // max(numbers_each, 1))
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
+
+
+def statistic(difference: ArrayLike, covariance: ArrayLike = 1.0) -> NDArray[np.float64]:
+    """T = || (2 Sigma)^(-1/2) (x_test - x_j) ||, (B,), chi with d degrees of freedom under H0 without selection.
+
+    Parameters
+    ----------
+    difference : (B, d) x_test - x_j.
+    covariance : of one instance: a scalar (variance), (d,) (variances), (d, d), or (B, d, d) one per problem.
+
+    Raises
+    ------
+    InvalidInputError
+        for shapes that do not fit, NaN, or a covariance that is not positive definite.
+    """
+    difference, covariance = np.asarray(difference, np.float64), np.asarray(covariance, np.float64)
+    b, d = difference.shape
+    if not np.isfinite(covariance).all():
+        raise InvalidInputError("the covariance must be finite")
+    if covariance.ndim == 0 or covariance.shape == (d,):
+        if not (covariance > 0).all():
+            raise InvalidInputError("variances must be positive: drop constant columns or add noise of known variance")
+        return np.sqrt((np.square(difference) / (2 * covariance)).sum(axis=-1))
+    if covariance.shape not in ((d, d), (b, d, d)):
+        raise InvalidInputError(
+            f"covariance must be a scalar, ({d},), ({d}, {d}) or (B, {d}, {d}), not {covariance.shape}"
+        )
+    if not np.allclose(covariance, np.swapaxes(covariance, -1, -2), rtol=1e-8, atol=0):
+        raise InvalidInputError("the covariance matrix must be symmetric")
+    try:
+        factor = np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError as error:
+        raise InvalidInputError(
+            "the covariance matrix must be positive definite: drop columns that depend on others, or shrink it"
+        ) from error
+    if covariance.ndim == 2 and d > _LARGE:
+        white = np.stack([linalg.solve_triangular(factor, row, lower=True) for row in difference])
+        return np.sqrt(np.square(white).sum(axis=-1) / 2)
+    white = np.linalg.solve(np.broadcast_to(factor, (b, d, d)), difference[..., None])[..., 0]
+    return np.sqrt(np.square(white).sum(axis=-1) / 2)
+
+
+def knn_test_batch(
+    x_test: ArrayLike,
+    x_train: ArrayLike,
+    *,
+    k: int | Sequence[int],
+    theta: ArrayLike,
+    covariance: ArrayLike = 1.0,
+    metric: Metric = "l2",
+    condition_on_k: bool = True,
+    features: ArrayLike | Callable | None = None,
+    train_features: ArrayLike | None = None,
+    atol: float = 1e-6,
+    rtol: float = 0.01,
+) -> BatchResult:
+    """Selective p-values of B detected anomalies; :func:`knn_test` for many instances or independent trials at once.
+
+    Parameters
+    ----------
+    x_test : (B, d) test instances; (B, *shape) if features is a network.
+    x_train : (n, d) shared, or (B, n, d) one training set per test instance; likewise with *shape.
+    theta : threshold, scalar or (B,).
+    covariance : scalar, (d,), (d, d) or (B, d, d).
+    train_features : (n, D) or (B, n, D), as in :func:`knn_test`.
+    k, metric, condition_on_k, features, atol, rtol : as in :func:`knn_test`.
+
+    Raises
+    ------
+    InvalidInputError
+        for NaN, shapes that do not fit, k out of range, or a covariance that is not positive definite.
+    """
+    start = time.perf_counter()
+    x_test, x_train = np.asarray(x_test, np.float64), np.asarray(x_train, np.float64)
+    if callable(features):
+        from sigad.knn.network import test_network_batch
+
+        return test_network_batch(
+            x_test,
+            x_train,
+            k=k,
+            theta=theta,
+            covariance=covariance,
+            metric=metric,
+            condition_on_k=condition_on_k,
+            features=features,
+            train_features=train_features,
+            atol=atol,
+            rtol=rtol,
+        )
+    if train_features is not None:
+        raise InvalidInputError("train_features are those of a network: pass the network as features")
+    covariance, theta = np.asarray(covariance, np.float64), np.asarray(theta, np.float64)
+    if x_test.ndim != 2:
+        raise InvalidInputError(f"x_test must have shape (B, d), not {x_test.shape}; knn_test takes a single instance")
+    # Before the batch is cut into blocks, which would hide what is too long.
+    for array, rank, name in ((x_train, 3, "training sets"), (theta, 1, "thresholds"), (covariance, 3, "covariances")):
+        if array.ndim == rank and len(array) != len(x_test):
+            raise InvalidInputError(
+                f"{len(x_test)} test instances but {len(array)} {name}: give one for each, or one for all"
+            )
+    parts = []
+    for block in blocks(len(x_test), x_train.shape[-2] * x_train.shape[-1] if x_train.ndim > 1 else 1):
+        per_problem = lambda x, rank: x[block] if x.ndim == rank else x  # noqa: B023, E731
+        found = detect(
+            x_test[block],
+            per_problem(x_train, 3),
+            k=k,
+            theta=per_problem(theta, 1),
+            metric=metric,
+            features=features,
+        )
+        tested = _test_each_that_can_be(found, per_problem(covariance, 3), condition_on_k=condition_on_k)
+        parts.append((found, *tested))
+    if not parts:
+        raise InvalidInputError("there is no test instance")
+    t = np.concatenate([part[1] for part in parts])
+    p = np.concatenate([part[2] for part in parts])
+    region = _stack_regions([part[3] for part in parts])
+    selected = np.concatenate([part[0].selected for part in parts])
+    return BatchResult(
+        status=np.where(selected, np.where(np.isnan(p), FAILED, TESTED), NOT_SELECTED),
+        statistic=t,
+        p_value=p,
+        p_low=p,
+        p_high=p,
+        region=region,
+        selection=[selection for part in parts for selection in part[0].selections],
+        n_pieces=selected.astype(np.int64),
+        seconds=np.full(len(t), (time.perf_counter() - start) / len(t)),
+    )
+
+
+def _test_each_that_can_be(
+    detections: Detections, covariance: NDArray, *, condition_on_k: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """:func:`test_detections`, with NaN for the p-values of those problems of a batch that raise NumericalError."""
+    try:
+        return test_detections(detections, covariance, condition_on_k=condition_on_k)
+    except NumericalError:
+        if len(detections) == 1:
+            return (
+                statistic(detections.difference, covariance),
+                np.full(1, np.nan),
+                np.full((1, 1, 2), np.inf),
+            )
+        # Rare: halving the batch isolates the few that fail.
+        middle = len(detections) // 2
+        halves = [
+            _test_each_that_can_be(
+                detections[half],
+                covariance[half] if covariance.ndim == 3 else covariance,
+                condition_on_k=condition_on_k,
+            )
+            for half in (slice(None, middle), slice(middle, None))
+        ]
+        return (
+            np.concatenate([t for t, _, _ in halves]),
+            np.concatenate([p for _, p, _ in halves]),
+            _stack_regions([region for _, _, region in halves]),
+        )
+
+
+def _stack_regions(regions: list[NDArray]) -> NDArray[np.float64]:
+    """Batches of regions (b_i, m_i, 2) one after the other, padded to the widest: (sum b_i, max m_i, 2)."""
+    result = np.full((sum(map(len, regions)), max(region.shape[1] for region in regions), 2), np.inf)
+    row = 0
+    for region in regions:
+        result[row : row + len(region), : region.shape[1]] = region
+        row += len(region)
+    return result
+
+
+def test_detections(
+    detections: Detections, covariance: ArrayLike = 1.0, *, condition_on_k: bool = True
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Statistics (B,), p-values (B,) and regions of z (B, m, 2) of a batch; NaN and empty where nothing is selected."""
+    covariance = np.asarray(covariance, np.float64)
+    t_all = statistic(detections.difference, covariance)
+    selected = detections.selected
+    t, p = np.full(len(detections), np.nan), np.full(len(detections), np.nan)
+    region = np.full((len(detections), 1, 2), np.inf)
+    if selected.any():
+        t[selected] = t_all[selected]
+        z = selection_region(detections[selected], condition_on_k=condition_on_k) * t[selected, None, None]
+        p[selected] = truncated_pvalue(t[selected], z, null=("chi", detections.x_test.shape[1]))
+        region = np.full((len(detections), z.shape[1], 2), np.inf)
+        region[selected] = z
+    return t, p, region
+
+
+test_detections.__test__ = False  # not a test case of pytest
+
+
+def knn_test(
+    x_test: ArrayLike,
+    x_train: ArrayLike,
+    *,
+    k: int | Sequence[int],
+    theta: float,
+    covariance: ArrayLike = 1.0,
+    metric: Metric = "l2",
+    condition_on_k: bool = True,
+    features: ArrayLike | Callable | None = None,
+    train_features: ArrayLike | None = None,
+    atol: float = 1e-6,
+    rtol: float = 0.01,
+) -> TestResult:
+    """Is the test instance, detected as an anomaly by its k nearest neighbours, truly different from the k-th one?
+
+    The null hypothesis is that the signal of x_test equals the signal of x_j, its k-th nearest training instance, where
+    every instance is a signal plus normal noise with the given covariance. The p-value is valid although the same data
+    chose j, k and the decision to test: it conditions on them (Niihori et al., NeurIPS 2025, Theorems 4.1 and 4.2).
+
+    Parameters
+    ----------
+    x_test : (d,) test instance; of any shape if features is a network.
+    x_train : (n, d) normal training instances; (n, *x_test.shape).
+    k : number of neighbours; or candidates, of which the one with the largest score is taken (data-driven k).
+    theta : the instance is an anomaly if its score log d_(k) - log(k)/D exceeds theta. Must have been fixed without the
+        instances under test.
+    covariance : of the noise of one instance, known or estimated from independent data: a variance, (d,) variances, or
+        a (d, d) matrix; d = x_test.size.
+    metric : distance between features, ``"l2"``, ``"l1"`` or ``"linf"``.
+    condition_on_k : condition also on the selected k (the paper's test); False takes the union over all candidates,
+        a larger region and at least as powerful on the whole.
+    features : None for the identity; a matrix (D, d) for linear features; a torch module in eval mode that is piecewise
+        linear and maps (m, *shape) to m features of any shape, or :class:`~sigad.knn.network.NetworkFeatures` to set
+        it up once for many tests.
+    train_features : (n, D) features that NetworkFeatures gave for x_train, to compute them once for many tests.
+    atol, rtol : for a network, the search along the line stops once ``p_high - p_low <= max(atol, rtol * p_high)``.
+
+    Returns
+    -------
+    TestResult
+        with ``status`` "not_selected" when the instance is not an anomaly. ``selection`` is a
+        :class:`~sigad.knn.detection.KnnSelection`. Without a network the p-value is exact, ``p_low == p_high``.
+
+    Raises
+    ------
+    InvalidInputError
+        for NaN, shapes that do not fit, k out of range, or a covariance that is not positive definite.
+    UnsupportedOperationError
+        for a network with an operation that is not piecewise linear.
+    """
+    x_test, x_train = np.asarray(x_test, np.float64), np.asarray(x_train, np.float64)
+    if not callable(features) and (x_test.ndim != 1 or x_train.ndim != 2):
+        raise InvalidInputError(
+            f"x_test must have shape (d,) and x_train (n, d), not {x_test.shape} and {x_train.shape}"
+        )
+    if np.ndim(theta) != 0:
+        raise InvalidInputError("theta must be a number; knn_test_batch takes one per instance")
+    result = knn_test_batch(
+        x_test[None],
+        x_train,
+        k=k,
+        theta=theta,
+        covariance=covariance,
+        metric=metric,
+        condition_on_k=condition_on_k,
+        features=features,
+        train_features=train_features,
+        atol=atol,
+        rtol=rtol,
+    )[0]
+    if result.status == FAILED:
+        raise NumericalError(
+            "the truncation region is empty: the selection holds at the observed point only, because distances agree "
+            "to nine digits; remove copies of the same instance from the training instances"
+        )
+    return result
+
+
+knn_test.__test__ = knn_test_batch.__test__ = False

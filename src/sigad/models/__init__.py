@@ -1,0 +1,1 @@
+"""Networks: architectures, weights, features of images, diffusion models."""

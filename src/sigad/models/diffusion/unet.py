@@ -1,0 +1,86 @@
+"""The noise predictor: a U-Net that is piecewise linear in the image, as a diffusers model.
+
+Source: Katsuoka et al. (TMLR 2026), synthetic experiments; SPEC of the network in docs/localization.md.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sigad.errors import ConfigurationError
+from sigad.models.diffusion.diffusers_parts import ConfigMixin, ModelMixin, register_to_config
+
+ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU}
+
+
+class Block(nn.Module):
+    """conv3x3, batch norm, activation; the time, through a two-layer perceptron, is added to the input."""
+
+    def __init__(self, inputs: int, outputs: int, embedding: int, activation: type[nn.Module]):
+        super().__init__()
+        self.time = nn.Sequential(nn.Linear(embedding, inputs), nn.ReLU(), nn.Linear(inputs, inputs))
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.activation = activation()
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        return self.activation(self.norm(self.conv(x + self.time(time)[:, :, None, None])))
+
+
+class PiecewiseLinearUNet(ModelMixin, ConfigMixin):
+    """Predicts the noise in a noised image; piecewise linear in the image (with ``activation="relu"``).
+
+    One block and an average pooling by 2 per entry of ``widths`` but the last, which is the bottleneck's; then as many
+    bilinear upsamplings by 2, concatenations with the skip, and blocks; and a 1x1 convolution. Time enters by a
+    sinusoidal embedding. Saved and loaded by ``save_pretrained`` and ``from_pretrained`` (safetensors and config.json).
+
+    Args:
+        channels: of the image.
+        widths: channels of the blocks.
+        embedding: length of the time embedding, even.
+        activation: "relu", or "silu", which has to be replaced (:func:`sigad.line.piecewise`) before a test.
+
+    Raises:
+        ConfigurationError: for another activation.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        channels: int = 1,
+        widths: tuple[int, ...] = (32, 64, 128, 256),
+        embedding: int = 100,
+        activation: str = "relu",
+    ):
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ConfigurationError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
+        block = lambda inputs, outputs: Block(inputs, outputs, embedding, ACTIVATIONS[activation])  # noqa: E731
+        outer, inner = (channels, *widths[:-2]), widths[:-1]
+        self.down = nn.ModuleList(block(i, o) for i, o in zip(outer, inner, strict=True))
+        self.middle = block(widths[-2], widths[-1])
+        self.up = nn.ModuleList(block(i + o, o) for i, o in zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.out = nn.Conv2d(widths[0], channels, 1)
+
+    def forward(self, x: Tensor, time: int | Tensor) -> Tensor:
+        """The noise in x (B, C, H, W) at diffusion time ``time``, an int or (B,); H and W divisible by 2^(depth)."""
+        embedded = self._embedded(time)
+        skips = []
+        for block in self.down:
+            x = block(x, embedded)
+            skips.append(x)
+            x = F.avg_pool2d(x, 2)
+        x = self.middle(x, embedded)
+        for block, skip in zip(self.up, reversed(skips), strict=True):
+            x = F.interpolate(x, scale_factor=2, mode="bilinear")
+            x = block(torch.cat([x, skip], 1), embedded)
+        return self.out(x)
+
+    def _embedded(self, time: int | Tensor) -> Tensor:
+        # In double precision: in single, the angles alone would move the ends of a truncation region by 1e-5.
+        weight = self.out.weight
+        exact = {"dtype": torch.float64, "device": weight.device}
+        time = time.to(**exact).reshape(-1, 1) if isinstance(time, Tensor) else torch.full((1, 1), time, **exact)
+        half = torch.arange(self.config.embedding // 2, **exact)
+        angle = time * 1e-4 ** (2 * half / self.config.embedding)
+        return torch.cat([angle.sin(), angle.cos()], 1).to(weight.dtype)

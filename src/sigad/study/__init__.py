@@ -1,0 +1,1 @@
+"""Experiments: kinds of trials, methods, runs, rates."""

@@ -1,0 +1,159 @@
+"""Trials of anomaly localization by a diffusion model: what every kind of experiment on it shares."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sigad.data import noise
+from sigad.inference.truncated import Null
+from sigad.line import piecewise
+from sigad.localization.covariance import AutoregressiveCovariance, Covariance
+from sigad.localization.detector import (
+    Contrast,
+    Detector,
+    Localization,
+    contrast,
+    linear_piece_pvalue,
+    permutation_pvalue,
+    test_localization,
+)
+from sigad.models.diffusion.unet import PiecewiseLinearUNet
+from sigad.study.methods import PValues
+from sigad.study.seeds import Streams
+
+CORRELATION = 0.5
+MEMORY_BUDGET = 2**29
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial: images (C, H, W) with the signal of the test image, and what the detector made of it."""
+
+    x: NDArray[np.float64]
+    x_ref: NDArray[np.float64]
+    signal: NDArray[np.float64]
+    covariance: Covariance
+    detector: Detector
+    found: Localization
+
+    @property
+    def selected(self) -> bool:
+        """Whether any pixel was marked."""
+        return bool(self.found.region.any())
+
+    @property
+    def null_true(self) -> bool:
+        """Whether the mean signal over the marked region is that of the reference, 0."""
+        return not self.signal[:, self.found.region].sum()
+
+    @property
+    def line(self) -> Contrast:
+        """The tested statistic."""
+        return contrast(self.found.region, self.x, self.x_ref, self.covariance)
+
+
+@dataclass(frozen=True)
+class LocalizationProblems:
+    """B problems; ``permutations`` of the permutation test."""
+
+    trials: tuple[Trial, ...]
+    permutations: int
+    null: Null = "normal"
+
+    def __len__(self) -> int:
+        return len(self.trials)
+
+    def __getitem__(self, which: NDArray) -> "LocalizationProblems":
+        chosen = np.arange(len(self))[which]
+        return LocalizationProblems(tuple(self.trials[i] for i in chosen), self.permutations)
+
+    @property
+    def selected(self) -> NDArray[np.bool_]:
+        """Whether a region was marked, (B,)."""
+        return np.array([trial.selected for trial in self.trials])
+
+    @property
+    def null_true(self) -> NDArray[np.bool_]:
+        """Whether the tested hypothesis is true, (B,)."""
+        return np.array([trial.null_true for trial in self.trials])
+
+    @property
+    def normal(self) -> NDArray[np.bool_]:
+        """Whether the test image is a normal one, (B,)."""
+        return np.array([not trial.signal.any() for trial in self.trials])
+
+    @property
+    def statistic(self) -> NDArray[np.float64]:
+        """Observed test statistics, (B,); NaN where nothing was marked."""
+        return np.array([trial.line.statistic if trial.selected else np.nan for trial in self.trials])
+
+    @property
+    def log_hypotheses(self) -> NDArray[np.float64]:
+        """Log of the number of regions that could have been marked, 2^n for n pixels, (B,)."""
+        return np.array([trial.found.region.size * np.log(2) for trial in self.trials])
+
+    def selective(self) -> PValues:
+        """The selective test (Katsuoka et al. 2026)."""
+        results = [
+            test_localization(
+                trial.detector,
+                trial.x,
+                trial.found.region,
+                trial.line,
+                memory_budget=MEMORY_BUDGET,
+            )
+            for trial in self.trials
+        ]
+        columns = ([getattr(result, name) for result in results] for name in PValues._fields)
+        return PValues(*map(np.array, columns))
+
+    def over_conditioned(self) -> PValues:
+        """The selective test without parametric programming: only the linear piece that holds the observation."""
+        results = [linear_piece_pvalue(t.detector, t.x, t.found.region, t.line) for t in self.trials]
+        return PValues.exact(np.array([r[0] for r in results]), np.array([r[2] for r in results]))
+
+    def permuted(self, streams: Sequence[Streams]) -> PValues:
+        """The permutation test; it marks regions in single precision."""
+        result = []
+        for trial, stream in zip(self.trials, streams, strict=True):
+            single = trial.detector.in_single_precision()
+            statistic = lambda region, x, x_ref, trial=trial: contrast(region, x, x_ref, trial.covariance).statistic  # noqa: E731
+            result.append(
+                permutation_pvalue(
+                    single.regions,
+                    trial.x,
+                    trial.x_ref,
+                    statistic,
+                    trial.line.statistic,
+                    stream.method(),
+                    permutations=self.permutations,
+                )
+            )
+        return PValues.exact(np.array(result))
+
+
+def load_unet(folder: str | Path, knots: int) -> PiecewiseLinearUNet:
+    """A trained network in double precision; its activations made piecewise linear, with ``knots`` knots, if smooth."""
+    unet = PiecewiseLinearUNet.from_pretrained(folder, low_cpu_mem_usage=False).double().eval()
+    return piecewise(unet, activations=["SiLU"], knots=knots) if unet.config.activation == "silu" else unet
+
+
+def draw_images(setting: dict, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray, Covariance]:
+    """Test image, reference image, and signal of the test image (1, size, size); and the covariance that is assumed."""
+    size, images = setting["size"], setting["variance_images"]
+    correlated = AutoregressiveCovariance(CORRELATION)
+    values = noise.sample(rng, setting["noise"], float(setting["distance"]), (2 + images, size * size))
+    if setting["covariance"] == "ar1":
+        values = correlated.color(values)
+    x, x_ref = values[:2].reshape(2, 1, size, size)
+    signal, side = np.zeros((1, size, size)), size // 3
+    top, left = rng.integers(0, size - side + 1, 2)
+    signal[0, top : top + side, left : left + side] = setting["signal"]
+    # From normal images that are used for nothing else.
+    variance = float(values[2:].var(ddof=1)) if images else 1.0
+    if setting["covariance"] == "ar1":
+        return x + signal, x_ref, signal, AutoregressiveCovariance(CORRELATION, variance)
+    return x + signal, x_ref, signal, variance

@@ -1,0 +1,54 @@
+"""Covariances without a matrix."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from scipy.linalg import toeplitz
+from scipy.sparse.linalg import aslinearoperator
+
+from sigad.errors import InvalidInputError
+from sigad.localization.covariance import AutoregressiveCovariance, apply_covariance
+
+
+@pytest.mark.parametrize(("correlation", "variance"), [(0.5, 1.0), (-0.3, 2.0), (0.0, 0.5)])
+def test_autoregressive_against_its_matrix(correlation, variance):
+    structured = AutoregressiveCovariance(correlation, variance)
+    dense = variance * toeplitz(correlation ** np.arange(30.0))
+    vector = np.random.default_rng(0).normal(size=30)
+    np.testing.assert_allclose(structured @ vector, dense @ vector, rtol=1e-12, atol=1e-12)
+    for form in (structured, dense, aslinearoperator(dense)):
+        np.testing.assert_allclose(apply_covariance(form, vector), dense @ vector, rtol=1e-12, atol=1e-12)
+    # Coloring the unit vectors gives the transposed factor of the covariance.
+    factor = structured.color(np.eye(30))
+    np.testing.assert_allclose(factor.T @ factor, dense, rtol=1e-12, atol=1e-12)
+
+
+def test_variances():
+    vector = np.arange(4.0)
+    np.testing.assert_array_equal(apply_covariance(2.0, vector), 2 * vector)
+    np.testing.assert_array_equal(apply_covariance([1, 2, 3, 4], vector), [0, 2, 6, 12])
+
+
+def test_no_matrix_is_made():
+    structured, vector = AutoregressiveCovariance(), np.ones(4096)
+    structured @ vector  # imports
+    tracemalloc.start()
+    structured @ vector
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4096 * 8 * 20  # an n x n matrix has 4096 * 8 * 4096 bytes
+
+
+@pytest.mark.parametrize(
+    "covariance", [0.0, -1.0, np.nan, np.ones(3), np.zeros(4), np.ones((4, 3)), np.triu(np.ones((4, 4))), np.inf]
+)
+def test_what_is_no_covariance(covariance):
+    with pytest.raises(InvalidInputError):
+        apply_covariance(covariance, np.ones(4))
+
+
+@pytest.mark.parametrize("arguments", [(1.0,), (0.5, 0.0), (0.5, np.nan)])
+def test_what_is_no_autoregression(arguments):
+    with pytest.raises(InvalidInputError):
+        AutoregressiveCovariance(*arguments)

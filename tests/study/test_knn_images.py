@@ -1,0 +1,187 @@
+"""Trials on image patches: every baseline that serves them, thresholds, maps, examples, noise, features."""
+
+import numpy as np
+import pytest
+import torch
+
+from sigad.data.images import texture_patches
+from sigad.errors import ConfigurationError, InvalidInputError, MissingDataError
+from sigad.knn.detection import scores
+from sigad.line import restrict
+from sigad.models.features import (
+    ImageFeatures,
+    Truncated,
+    fetch_weights,
+    load_features,
+    restore_features,
+    save_features,
+    small_cnn,
+    torchvision_weights,
+)
+from sigad.study import image_views, methods
+from sigad.study.design import require_images
+from sigad.study.kinds import knn_images
+from sigad.study.rates import uniformity
+from sigad.study.run import run_trials
+from sigad.study.seeds import trial_streams
+from tests.real_data import cifar_resnet20, squeezenet
+
+SETTING = {
+    "dataset": "gravel",
+    "instance": "gaussian",
+    "n": 30,
+    "k": "1-5",
+    "quantile": 0.7,
+    "metric": "l2",
+    "covariance": "shrunk",
+    "features": "small_cnn",
+}
+METHODS = [
+    name for name in methods.names() if (kinds := methods.load(name).APPLIES_TO) is None or "knn_images" in kinds
+]
+
+
+@pytest.fixture(scope="module")
+def images():
+    return texture_patches("gravel", 16)
+
+
+@pytest.fixture(scope="module")
+def features():
+    torch.manual_seed(0)
+    network = Truncated(small_cnn(), "12")
+    return ImageFeatures(network, mean=(128.0,), std=(64.0,)).eval()
+
+
+def run(method, images, features, repetitions=range(12), **changes):
+    streams = trial_streams(3, "conformance", "images", repetitions)
+    return run_trials("knn_images", method, {**SETTING, **changes}, streams, images=images, features=features)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_baseline_sees_the_same_trials_and_none_is_lost(method, images, features):
+    rows, reference = run(method, images, features), run("naive", images, features)
+    tested = rows["status"] == "tested"
+    assert 0 < tested.sum() < 12 and len(rows["status"]) == 12 and not rows["reason"].any()
+    for name in ("status", "statistic", "null_true"):
+        np.testing.assert_array_equal(rows[name], reference[name])
+    assert (rows["p_low"][tested] <= rows["p_value"][tested]).all()
+    assert (rows["p_value"][tested] <= rows["p_high"][tested]).all()
+    parts = [run(method, images, features, range(start, start + 6)) for start in (0, 6)]
+    joined = np.concatenate([part["p_value"] for part in parts])
+    np.testing.assert_array_equal(joined, rows["p_value"])
+
+
+def test_proposed_is_valid_where_the_noise_model_holds(images, features):
+    """About 36 detected patches; KS p below 1e-4 has that probability."""
+    rows = run("proposed", images, features, range(120))
+    p = rows["p_value"][rows["status"] == "tested"]
+    assert len(p) > 20 and uniformity(p).ks_p_value > 1e-4
+
+
+def test_screening_in_single_precision_changes_nothing(images, features, monkeypatch):
+    reference = run("naive", images, features)
+    monkeypatch.setattr(knn_images, "_MARGIN", np.inf)
+    np.testing.assert_array_equal(run("naive", images, features)["p_value"], reference["p_value"])
+
+
+def test_the_threshold_leaves_each_instance_out():
+    rng = np.random.default_rng(0)
+    f = rng.normal(size=(20, 3))
+    expected = []
+    for i in range(20):
+        distance = np.abs(np.delete(f, i, axis=0) - f[i]).sum(-1)
+        expected.append(scores(distance, (1, 3), 3).max())
+    found = knn_images.threshold(f, (1, 3), 0.9, n=19, metric="l1")
+    assert found == knn_images.threshold(f, (1, 3), 0.9, n=100, metric="l1")
+    assert found < knn_images.threshold(f, (1, 3), 0.9, n=5, metric="l1")
+    assert found == pytest.approx(np.quantile(expected, 0.9, method="higher"))
+    with pytest.raises(InvalidInputError, match="too few"):
+        knn_images.threshold(f[:3], (1, 3), 0.9, n=2)
+
+
+def test_settings_that_cannot_be_computed_are_named():
+    for change, message in (
+        ({"k": "1-40"}, "training patches"),
+        ({"instance": "strange"}, "gaussian"),
+        ({"covariance": "full"}, "shrunk"),
+        ({"metric": "cosine"}, "linf"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            knn_images.check({**SETTING, **change})
+    config = {"images": {"tile": {"source": "mvtec"}}, "features": {"small_cnn": {}}}
+    with pytest.raises(ConfigurationError, match="'gravel' is none of `images`: tile"):
+        require_images(SETTING, config, "data")
+    with pytest.raises(MissingDataError, match="images: tile: url"):
+        require_images({**SETTING, "dataset": "tile"}, config, "nowhere")
+
+
+def test_benjamini_hochberg_against_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    rng = np.random.default_rng(1)
+    for m in (0, 1, 7, 200):
+        p = rng.uniform(size=m) ** rng.choice([1, 4], size=m)
+        expected = multipletests(p, 0.1, "fdr_bh")[0] if m else np.zeros(0, bool)
+        np.testing.assert_array_equal(image_views.benjamini_hochberg(p, 0.1), expected)
+
+
+def test_a_map_and_examples_and_noise(images, features):
+    seen = image_views.pvalue_map(images, features, SETTING, 1, level=0.1, block=(2, 6))
+    assert seen.picture.shape == (1, 32, 96) and seen.detected.shape == (2, 6)
+    assert np.isfinite(seen.selective).sum() == seen.detected.sum() and not (seen.rejected & ~seen.detected).any()
+    found, looked_at = image_views.examples(images, features, SETTING, 1, alpha=0.5, attempts=12)
+    assert found and looked_at["normal"] >= 1
+    for example in found:
+        np.testing.assert_array_equal(example.patch, images.patches([example.image], example.position)[0])
+        assert (example.selective <= 0.5) == (example.truth == "anomaly")
+    noise = image_views.noise_adequacy(images, 1, n=30, repetitions=2)
+    assert set(noise) == {"isotropic", "diagonal", "shrunk"}
+    assert all((np.diff(values["residual"]) >= 0).all() for values in noise.values())
+
+
+def test_features_survive_saving_and_are_piecewise_linear_on_pixels(tmp_path):
+    entry = {"train": "textures", "layer": "12"}
+    torch.manual_seed(1)
+    module = load_features.__globals__["_assemble"](entry, small_cnn()).eval()
+    save_features(entry, module, tmp_path / "f.pt")
+    again, x = restore_features(tmp_path / "f.pt"), 255 * torch.rand(2, 1, 16, 16)
+    torch.testing.assert_close(module(x), again(x))
+    f = restrict(again, x[0].double(), x[1].double() - x[0].double(), (0.0, 1.0), dtype=torch.float64)
+    there = 0.7 * x[0].double() + 0.3 * x[1].double()
+    torch.testing.assert_close(f(0.3), again.double()(there[None])[0], rtol=1e-9, atol=1e-11)
+    with pytest.raises(MissingDataError, match="prepares the features"):
+        restore_features(tmp_path / "g.pt")
+
+
+def test_truncation_at_a_layer_equals_the_network_up_to_it():
+    network = small_cnn().eval()
+    x = torch.randn(2, 1, 16, 16)
+    torch.testing.assert_close(Truncated(network, "5")(x), network[:6](x))
+    with pytest.raises(ConfigurationError, match="no layer 'nine'"):
+        Truncated(network, "nine")
+
+
+def test_weights_by_their_exact_name(tmp_path):
+    assert torchvision_weights("ResNet18_Weights.IMAGENET1K_V1").url.endswith(".pth")
+    with pytest.raises(ConfigurationError, match="only IMAGENET1K_V1"):
+        torchvision_weights("ResNet18_Weights.IMAGENET")
+    with pytest.raises(ConfigurationError, match="ResNet18_Weights"):
+        torchvision_weights("ResNet18.IMAGENET1K_V1")
+    wrong = tmp_path / "mirror.pth"
+    wrong.write_bytes(b"something else")
+    with pytest.raises(InvalidInputError, match="should begin with"):
+        fetch_weights("ResNet18_Weights.IMAGENET1K_V1", tmp_path, url=wrong.as_uri())
+    with pytest.raises(MissingDataError, match=r"network connection, or put the file at"):
+        fetch_weights("ResNet18_Weights.IMAGENET1K_V1", tmp_path, url=(tmp_path / "gone.pth").as_uri())
+
+
+def test_real_weights_recognise_something():
+    """The file of SqueezeNet names a cat a cat: channel order, mean and layers are right."""
+    from skimage import data
+    from skimage.transform import resize
+
+    cat = resize(data.chelsea(), (227, 227), preserve_range=True).transpose(2, 0, 1)[None]
+    logits = squeezenet("classifier")(torch.from_numpy(cat).float())
+    assert {281, 282, 285} & set(logits[0].topk(3).indices.tolist())  # tabby, tiger cat, Egyptian cat
+    assert cifar_resnet20("layer3")(torch.rand(2, 3, 32, 32) * 255).shape == (2, 64)

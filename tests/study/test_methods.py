@@ -1,0 +1,157 @@
+"""Conformance: what every baseline must do, found by its name; and what single ones must compute."""
+
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from sigad.errors import ConfigurationError, NumericalError
+from sigad.study import methods
+from sigad.study.kinds.knn_synthetic import calibrate_threshold
+from sigad.study.rates import rejection_rate, uniformity
+from sigad.study.run import run_trials
+from sigad.study.seeds import trial_streams
+from tests.settings import SETTING
+
+KNN_METHODS = [
+    name
+    for name in methods.names()
+    if methods.load(name).APPLIES_TO is None or "knn_synthetic" in methods.load(name).APPLIES_TO
+]
+
+
+def run(method, repetitions=range(60), theta=0.3, **changes):
+    streams = trial_streams(3, "conformance", "here", repetitions)
+    return run_trials("knn_synthetic", method, {**SETTING, **changes}, streams, theta=theta)
+
+
+def same(a, b):
+    """All columns but the time agree to the last bit."""
+    return all(np.array_equal(a[name], b[name], equal_nan=a[name].dtype.kind == "f") for name in a if name != "seconds")
+
+
+@pytest.mark.parametrize("method", KNN_METHODS)
+class TestEveryBaseline:
+    def test_gives_a_row_for_every_trial(self, method):
+        rows = run(method)
+        tested = rows["status"] == "tested"
+        assert 0 < tested.sum()
+        np.testing.assert_array_equal(rows["rep"], np.arange(60))
+        assert all(len(column) == 60 for column in rows.values())
+        assert ((rows["p_value"][tested] >= 0) & (rows["p_value"][tested] <= 1)).all()
+        assert (rows["p_low"][tested] <= rows["p_value"][tested]).all()
+        assert (rows["p_value"][tested] <= rows["p_high"][tested]).all()
+        assert np.isnan(rows["p_value"][~tested]).all()
+        assert not rows["reason"].any()
+
+    def test_chunks_do_not_matter(self, method):
+        whole = run(method)
+        parts = [run(method, range(start, start + 20)) for start in (0, 20, 40)]
+        assert same(whole, {name: np.concatenate([part[name] for part in parts]) for name in whole})
+
+    def test_sees_the_trials_that_all_see(self, method):
+        reference, rows = run("naive"), run(method)
+        if methods.load(method).NEEDS_SELECTION:
+            np.testing.assert_array_equal(rows["status"], reference["status"])
+            np.testing.assert_array_equal(rows["statistic"], reference["statistic"])
+        else:
+            assert (rows["status"] == "tested").all()
+            both = reference["status"] == "tested"
+            np.testing.assert_array_equal(rows["statistic"][both], reference["statistic"][both])
+
+    def test_survives_a_selection_of_none(self, method):
+        rows = run(method, theta=np.inf)
+        if methods.load(method).NEEDS_SELECTION:
+            assert (rows["status"] == "not_selected").all()
+
+    def test_has_a_label_and_a_rule(self, method):
+        from pathlib import Path
+
+        root = Path(__file__).parents[2]
+        assert methods.load(method).LABEL
+        rule = root / "workflow" / "rules" / "trials" / f"{method}.smk"
+        assert f"use rule test as test_{method} with:" in rule.read_text()
+        assert f'include: "workflow/rules/trials/{method}.smk"' in (root / "Snakefile").read_text()
+        assert f"test_{method}=trials" in (root / "profiles" / "slurm" / "config.yaml").read_text()
+
+
+# Valid methods: 4,000 trials, about 400 tested. The rate exceeds 0.05 + 4 standard errors with probability below 1e-4.
+@pytest.mark.parametrize("method", ["proposed", "proposed_any_k", "wo_pp", "uniform", "unselective_oracle"])
+@pytest.mark.parametrize("k", [3, "1-5"])
+def test_type1_error_of_valid_methods(method, k):
+    theta = calibrate_threshold({**SETTING, "k": k}, seed=11, size=2000)
+    rows = run(method, range(4000), theta, k=k)
+    rate = rejection_rate(rows["status"], rows["null_true"], rows["p_value"], measure="type1", alpha=0.05)
+    assert rate.n_counted > 250
+    assert rate.rate < 0.05 + 4 * np.sqrt(0.05 * 0.95 / rate.n_counted)
+    p = rows["p_value"][rows["status"] == "tested"]
+    assert uniformity(p).ks_p_value > 1e-4
+
+
+def test_naive_is_the_chi_tail_and_bonferroni_a_multiple_of_it():
+    naive, many, n_fold = run("naive"), run("bonferroni"), run("bonferroni_n")
+    tested = naive["status"] == "tested"
+    exact = stats.chi.sf(naive["statistic"][tested], df=4)
+    np.testing.assert_allclose(naive["p_value"][tested], exact, rtol=1e-9)
+    np.testing.assert_allclose(n_fold["p_value"][tested], np.minimum(1, 30 * exact), rtol=1e-9)
+    assert (many["p_value"][tested] <= np.minimum(1, special.comb(30, 5) * exact) * (1 + 1e-9)).all()
+    assert (many["p_value"][tested] >= np.minimum(1, 30 * exact) * (1 - 1e-9)).all()
+
+
+def test_bonferroni_does_not_underflow():
+    # Some naive p-values are below 5e-324, C(30, 5) times them are not: a sum of logarithms, no product.
+    naive, many = run("naive", signal=54.5, k=5), run("bonferroni", signal=54.5, k=5)
+    assert ((naive["p_value"] == 0) & (many["p_value"] > 0)).any()
+
+
+def test_hotelling_is_exact_for_every_instance_of_one_gaussian():
+    # 3,000 trials, all tested; KS p below 1e-3 has that probability.
+    assert uniformity(run("hotelling_t2", range(3000))["p_value"]).ks_p_value > 1e-3
+
+
+def test_hotelling_against_the_textbook():
+    from sigad.data.synthetic import draw_knn_instances
+
+    stream = trial_streams(3, "conformance", "here", range(1))[0]
+    trial = draw_knn_instances([stream.data()], model="parametric", n=30, d=4)
+    x, mean = trial.x_test[0], trial.x_train[0].mean(axis=0)
+    t2 = (x - mean) @ np.linalg.inv(np.cov(trial.x_train[0].T)) @ (x - mean) * 30 / 31
+    assert run("hotelling_t2", range(1))["p_value"][0] == pytest.approx(stats.f.sf(t2 * 26 / (4 * 29), 4, 26), rel=1e-9)
+
+
+def test_wo_pp_conditions_on_more():
+    # Not an inequality of p-values, but the two may not agree throughout.
+    a, b = run("proposed"), run("wo_pp")
+    assert not np.allclose(a["p_value"], b["p_value"], equal_nan=True)
+
+
+def test_unknown_and_unsuitable_methods_are_named():
+    with pytest.raises(ConfigurationError, match=r"'nonsense'.*proposed"):
+        methods.load("nonsense")
+    with pytest.raises(ConfigurationError, match=r"unselective_oracle.*knn_tabular"):
+        methods.load("unselective_oracle", "knn_tabular")
+
+
+def test_a_failing_trial_is_a_row_and_the_others_keep_their_p_values(monkeypatch):
+    naive = methods.load("naive")
+    reference = run("naive")
+    victim = int(np.nonzero(reference["status"] == "tested")[0][1])
+    original = naive.pvalues
+
+    def fails_for_one(problems, streams):
+        if any(stream.repetition == victim for stream in streams):
+            raise NumericalError("on purpose")
+        return original(problems, streams)
+
+    monkeypatch.setattr(naive, "pvalues", fails_for_one)
+    rows = run("naive")
+    assert rows["status"][victim] == "failed"
+    assert "on purpose" in rows["reason"][victim]
+    others = np.arange(60) != victim
+    np.testing.assert_array_equal(rows["p_value"][others], reference["p_value"][others])
+    assert np.isnan(rows["p_value"][victim])
+
+
+def test_a_bug_is_not_a_failed_trial(monkeypatch):
+    monkeypatch.setattr(methods.load("naive"), "pvalues", lambda problems, streams: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("naive")
