@@ -1,0 +1,99 @@
+"""What is tested, as an engine sees it: a statistic on a line, its null law, and the question "is this selected?".
+
+The data move along a line z -> x(z), with x(statistic) as observed. Given the nuisance, the statistic has the law
+``null`` on it, truncated to the z at which the detector selects what it selected. An engine turns a hypothesis into a
+p-value; it knows no detector, and no detector knows an engine.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils._pytree import tree_leaves
+
+from sigad.errors import NumericalError
+from sigad.inference import region as rg
+from sigad.inference.region import Region
+from sigad.inference.truncated import Null
+
+FARTHEST = 40.0
+"""A linear piece is followed so far beyond the statistic, in standard deviations; what is beyond has no probability."""
+
+
+class Hypothesis(ABC):
+    """A hypothesis that a detector selected from the data.
+
+    ``statistic`` : observed, in the units of the line.
+    ``null`` : law of the statistic without selection, as :func:`sigad.inference.truncated.truncated_pvalue` takes it.
+    """
+
+    statistic: float
+    null: Null
+
+    @abstractmethod
+    def same(self, z: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether the detector itself, run on the data at the points z (m,) of the line, selects what it selected."""
+
+
+class PiecewiseHypothesis(Hypothesis):
+    """A hypothesis whose detector is piecewise linear along the line, so that its truncation region can be computed."""
+
+    @abstractmethod
+    def parts(self, windows: Region, dtype: torch.dtype) -> Iterable[Any]:
+        """The detector's scores or features on the windows (k, 2), sorted and disjoint, from left to right, in parts of
+        bounded memory: :class:`~sigad.line.function.LineFunction`, or structures of them."""
+
+    @abstractmethod
+    def agreement(self, part: Any) -> Region:
+        """Where in its window a part selects what was selected, (m, 2)."""
+
+    def region(self, windows: Region, dtype: torch.dtype = torch.float64) -> tuple[Region, int]:
+        """The part of the windows (k, 2) on which the selection is the observed one, (m, 2), and the number of linear
+        pieces that were looked at."""
+        found, pieces = [rg.EMPTY], 0
+        for part in self.parts(windows, dtype):
+            found.append(self.agreement(part))
+            pieces += len(_breakpoints(part)) - 1
+        return rg.union(*found), pieces
+
+    def piece(self) -> Region:
+        """The linear piece of the detector that holds the statistic, (1, 2), selection or not; cut off ``FARTHEST``
+        beyond it."""
+        low = -np.inf if self.null == "normal" else 0.0
+        ends = [self._edge(max(self.statistic - FARTHEST, low)), self._edge(self.statistic + FARTHEST)]
+        return np.array([ends])
+
+    def _edge(self, limit: float) -> float:
+        """The first breakpoint on the way from the statistic to the limit, or the limit."""
+        at, width = self.statistic, 1e-3
+        while at != limit:
+            stop = max(at - width, limit) if limit < at else min(at + width, limit)
+            # The ends of a part are no breakpoints of the detector.
+            window = np.array([[min(at, stop), max(at, stop)]])
+            inside = np.concatenate([_breakpoints(part)[1:-1] for part in self.parts(window, torch.float64)])
+            if len(inside):
+                return float(inside.max() if limit < at else inside.min())
+            at, width = stop, 4 * width
+        return limit
+
+
+def holding(region: Region, statistic: float) -> Region:
+    """The region, with an end point that rounding put to the wrong side of the statistic moved there.
+
+    Raises NumericalError where the statistic lies outside by more than a relative 1e-9.
+    """
+    reach = 1e-9 * abs(statistic)
+    near = (region[:, 0] <= statistic + reach) & (statistic - reach <= region[:, 1])
+    if not near.any():
+        raise NumericalError("the observed statistic does not lie in its truncation region")
+    first = region[near][0]
+    return rg.union(region, [[min(first[0], statistic), max(first[1], statistic)]])
+
+
+def _breakpoints(part: Any) -> NDArray[np.float64]:
+    """All breakpoints of a function, or of a structure of them, sorted."""
+    points = [leaf.breakpoints for leaf in tree_leaves(part) if hasattr(leaf, "breakpoints")]
+    return (points[0] if len(points) == 1 else torch.unique(torch.cat(points))).cpu().numpy()
