@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from sigad.figures.plots import plot_uniformity, save_figure
+from sigad.figures.style import save_figure
+from sigad.figures.uniformity import plot_uniformity
 from sigad.study.rates import uniform_quantiles, uniformity
 
 HERE = Path(__file__).parent

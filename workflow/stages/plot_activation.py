@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sigad.figures.plots import plot_activation, save_figure
+from sigad.figures.networks import plot_activation
+from sigad.figures.style import save_figure
 from sigad.line import piecewise
 from sigad.study.logs import stage_log
 

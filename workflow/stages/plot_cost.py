@@ -5,7 +5,8 @@ from collections import defaultdict
 import numpy as np
 import pandas as pd
 
-from sigad.figures.plots import plot_cost, save_figure
+from sigad.figures.cost import plot_cost
+from sigad.figures.style import save_figure
 from sigad.study.logs import stage_log
 from sigad.study.rows import read_rows
 

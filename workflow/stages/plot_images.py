@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sigad.figures.images import plot_examples, plot_map, plot_noise
-from sigad.figures.plots import save_figure
+from sigad.figures.style import save_figure
 from sigad.study.logs import stage_log
 
 

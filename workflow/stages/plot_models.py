@@ -3,7 +3,8 @@
 import pandas as pd
 
 from sigad.data.synthetic import MODELS, draw_knn_instances
-from sigad.figures.plots import plot_models, save_figure
+from sigad.figures.style import save_figure
+from sigad.figures.synthetic import plot_models
 from sigad.study.logs import stage_log
 from sigad.study.seeds import Streams
 

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from sigad.figures.plots import plot_rates, save_figure
+from sigad.figures.rates import plot_rates
+from sigad.figures.style import save_figure
 from sigad.study.logs import stage_log
 
 with stage_log(snakemake.log[0]):

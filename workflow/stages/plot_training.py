@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from sigad.figures.plots import plot_training, save_figure
+from sigad.figures.networks import plot_training
+from sigad.figures.style import save_figure
 from sigad.study.logs import stage_log
 
 with stage_log(snakemake.log[0]):

@@ -4,7 +4,8 @@ from collections import defaultdict
 
 import pandas as pd
 
-from sigad.figures.plots import plot_uniformity, save_figure
+from sigad.figures.style import save_figure
+from sigad.figures.uniformity import plot_uniformity
 from sigad.study.logs import stage_log
 from sigad.study.rates import uniform_quantiles, uniformity
 from sigad.study.rows import read_rows

@@ -1,1 +1,1 @@
-"""Figures: each draws exactly the numbers of the frame that it gets."""
+"""Figures: a module for each kind of them, and one style. Each draws exactly the numbers of the frame that it gets."""

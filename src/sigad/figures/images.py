@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from sigad.figures.plots import STYLE
+from sigad.figures.style import STYLE
 
 NOISE_COLOURS = {"isotropic": "#0072B2", "diagonal": "#009E73", "shrunk": "#D55E00"}
 

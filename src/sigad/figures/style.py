@@ -1,0 +1,87 @@
+"""The style of the figures, the names of what stands in them, and how they are written to files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from sigad.study import methods
+
+STYLE = {
+    "figure.dpi": 150,
+    "savefig.dpi": 200,
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4.5,
+    "pdf.fonttype": 42,
+}
+NAMES = {
+    "n": "number of training instances $n$",
+    "d": "dimension $d$",
+    "k": "number of neighbours $k$",
+    "signal": "signal $\\Delta$",
+    "distance": "1-Wasserstein distance from N(0, 1)",
+    "dataset": "data set",
+    "size": "side of the image in pixels",
+    "variance_images": "independent images from which the variance is estimated",
+    "n_pieces": "linear pieces",
+    "seconds": "seconds per p-value",
+    "type1": "Type I error rate",
+    "power": "power",
+}
+VALUES = {
+    "parametric": "parametric: N(0, I)",
+    "clusters": "semi-parametric: clusters",
+    "skewnorm": "skew-normal",
+    "exponnorm": "exponentially modified normal",
+    "gennorm_steep": "generalized normal, steep",
+    "gennorm_flat": "generalized normal, flat",
+    "t": "Student t",
+    "identity": "$\\Sigma = I$",
+    "ar1": "$\\Sigma_{ij} = 0.5^{|i-j|}$",
+}
+# A method keeps its colour and marker in every figure (Okabe & Ito's palette); others follow in the order they are met.
+METHODS = {
+    "proposed": ("#D55E00", "o"),
+    "proposed_any_k": ("#E69F00", "s"),
+    "wo_pp": ("#0072B2", "D"),
+    "opa1": ("#56B4E9", "^"),
+    "opa2": ("#332288", "v"),
+    "naive": ("#000000", "X"),
+    "bonferroni": ("#009E73", "P"),
+    "bonferroni_n": ("#117733", "*"),
+    "permutation": ("#AA4499", "p"),
+    "hotelling_t2": ("#CC79A7", "d"),
+    "unselective_oracle": ("0.35", "<"),
+    "uniform": ("0.6", ">"),
+}
+OTHERS = list(zip(sns.color_palette("colorblind", 10), "osD^vPXd*h", strict=True))
+
+
+def series_style(series: str, value: str, values: Sequence[str]) -> dict:
+    """Label, colour and marker of one line of a figure."""
+    known = METHODS if series == "method" else {}
+    rank = [v for v in values if v not in known].index(value) if value not in known else None
+    color, marker = known[value] if rank is None else OTHERS[rank % len(OTHERS)]
+    label = methods.load(value).LABEL if series == "method" else VALUES.get(value, f"{series} = {value}")
+    return {"label": label, "color": color, "marker": marker, "linestyle": ":" if label.startswith("control") else "-"}
+
+
+def panel_title(name: str, value) -> str:
+    """Title of the panel in which the parameter ``name`` has this value."""
+    return VALUES.get(value, f"${name}$ = {value}")
+
+
+def save_figure(figure: Figure, *paths: str | Path) -> None:
+    """Write a figure to files, without time stamps, and close it."""
+    for path in paths:
+        figure.savefig(path, metadata={"CreationDate": None} if str(path).endswith(".pdf") else None)
+    plt.close(figure)
