@@ -7,10 +7,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from sigad.errors import InvalidInputError
 from sigad.inference import region as rg
-from sigad.inference.truncated import ALTERNATIVES, log_mass, mean_confidence_interval, pvalue_bounds, truncated_pvalue
+from sigad.inference.truncated import (
+    ALTERNATIVES,
+    log_mass,
+    mean_confidence_interval,
+    pvalue_bounds,
+    support,
+    truncated_pvalue,
+)
 
 # Every probability below is a difference of the two tails on the side of the mode where it lies; the digits are for the
 # difference (the sum of the tails of one side would need 400 to see the other side).
@@ -18,7 +26,10 @@ DIGITS = 150
 TOLERANCE = 1e-9
 
 DEGREES = [1, 2, 3, 10, 200, 2700, 10_000]
-NULLS = ["normal", *(("chi", df) for df in DEGREES)]
+# Scales are powers of two: a statistic is then divided by them without rounding, and the oracle sees the same number.
+BETAS = [("beta", a, b, 4.0) for a, b in ((0.5, 0.5), (1, 0.5), (5, 8), (5, 500), (500, 2), (1350, 1350))]
+SIGNED = [("signed-beta", b, 8.0) for b in (0.5, 1, 10, 2000)]
+NULLS = ["normal", *(("chi", df) for df in DEGREES), *BETAS, *SIGNED]
 
 
 @functools.cache
@@ -29,6 +40,11 @@ def below(z, null):
             return mp.mpf(1)
         if null == "normal":
             return mp.mpf(0) if z == -np.inf else mp.erfc(-mp.mpf(z) / mp.sqrt(2)) / 2
+        if null[0] == "signed-beta":
+            return above(-z, null)
+        if null[0] == "beta":
+            y = min(max(mp.mpf(z) / null[3], 0), 1) ** 2
+            return mp.betainc(null[1], null[2], 0, y, regularized=True)
         return mp.gammainc(mp.mpf(null[1]) / 2, 0, mp.mpf(z) ** 2 / 2, regularized=True) if z > 0 else mp.mpf(0)
 
 
@@ -40,6 +56,12 @@ def above(z, null):
             return below(-z, null)
         if z == np.inf:
             return mp.mpf(0)
+        if null[0] == "signed-beta":
+            half = above(abs(z), ("beta", 0.5, null[1], null[2])) / 2
+            return half if z >= 0 else 1 - half
+        if null[0] == "beta":
+            y = min(max(mp.mpf(z) / null[3], 0), 1) ** 2
+            return mp.betainc(null[2], null[1], 0, 1 - y, regularized=True)
         return mp.gammainc(mp.mpf(null[1]) / 2, mp.mpf(z) ** 2 / 2, mp.inf, regularized=True) if z > 0 else mp.mpf(1)
 
 
@@ -47,8 +69,7 @@ def mass(low, high, null):
     with mp.workdps(DIGITS):
         if low >= high:
             return mp.mpf(0)
-        mode = 0.0 if null == "normal" else np.sqrt(null[1])
-        if low >= mode:
+        if low >= centre_and_reach(null)[0]:
             return above(float(low), null) - above(float(high), null)
         return below(float(high), null) - below(float(low), null)
 
@@ -79,6 +100,11 @@ def relative_error(log_value, exact):
 
 def centre_and_reach(null):
     """Around which point, and how far, 1e-300 and less is reached."""
+    if null[0] == "beta":
+        centre = null[3] * np.sqrt(null[1] / (null[1] + null[2]))
+        return centre, max(centre, null[3] - centre)
+    if null[0] == "signed-beta":
+        return 0.0, null[2]
     return (0.0, 45.0) if null == "normal" else (np.sqrt(null[1]), 38.0)
 
 
@@ -89,8 +115,9 @@ def random_intervals(rng, null, m):
     if rng.random() < 0.15:
         bounds[-1] = np.inf
     if rng.random() < 0.1:
-        bounds[0] = -np.inf if null == "normal" else 0.0
-    return bounds.reshape(m, 2)
+        bounds[0] = -np.inf if null == "normal" else support(null)[0]
+    low, high = support(null)
+    return np.clip(bounds, low, high).reshape(m, 2)
 
 
 @pytest.mark.parametrize("null", NULLS, ids=str)
@@ -155,6 +182,50 @@ def test_tails_where_double_precision_ends(df):
             low, high = (low, middle) if log_mass(0.0, middle, null) > target else (middle, high)
         if high > 1e-150:
             assert relative_error(log_mass(0.0, high, null), below(high, null)) <= TOLERANCE
+
+
+@pytest.mark.parametrize(("a", "b"), [(5, 500), (50, 3000), (1350, 1350)])
+def test_beta_tails_where_double_precision_ends(a, b):
+    """Both tails at 1e-250 to 1e-330, and parts of them, across the change of formula at 1e-280."""
+    null = ("beta", a, b, 1.0)
+    middle = np.sqrt(a / (a + b))
+    for exponent in (-250, -279.5, -280.5, -300, -330):
+        for tail, outer in ((lambda z: log_mass(0.0, z, null), 0.0), (lambda z: log_mass(z, 1.0, null), 1.0)):
+            near, far = middle, outer
+            for _ in range(300):
+                z = 0.5 * (near + far)
+                near, far = (z, far) if tail(z) > exponent * np.log(10) else (near, z)
+            exact = below(near, null) if outer == 0 else above(near, null)
+            assert exponent - 1 < mp.log10(exact) < exponent + 1
+            assert relative_error(tail(near), exact) <= TOLERANCE
+            closer = near + 0.01 * (middle - near)
+            ends = sorted((near, closer))
+            assert relative_error(log_mass(*ends, null), mass(*ends, null)) <= TOLERANCE
+
+
+def test_beta_laws_of_a_batch_have_scales_of_their_own():
+    rng = np.random.default_rng(6)
+    t, scale = rng.uniform(0.5, 1.5, 20), rng.uniform(2, 5, 20)
+    region = np.stack([t - 0.3, t + 0.4], -1)[:, None, :]
+    searched = np.stack([t - 0.5, t + 0.4], -1)[:, None, :]
+    for parameters in (("beta", 2, 7), ("signed-beta", 4)):
+        together = truncated_pvalue(t, region, null=(*parameters, scale))
+        bounds = pvalue_bounds(t, region, searched, null=(*parameters, scale))
+        for i in range(20):
+            null = (*parameters, scale[i])
+            assert together[i] == truncated_pvalue(t[i], region[i], null=null)
+            single = pvalue_bounds(t[i], region[i], searched[i], null=null)
+            assert bounds[0][i] == single[0] <= together[i] <= single[1] == bounds[1][i]
+
+
+def test_beta_is_what_becomes_of_an_unknown_variance():
+    """Without selection: Student's t, and Hotelling's F."""
+    t, df, d = 2.3, 9, 4
+    p = truncated_pvalue(t, rg.WHOLE_LINE, null=("signed-beta", df / 2, np.sqrt(t**2 + df)))
+    assert p == pytest.approx(2 * stats.t.sf(t, df), rel=1e-12)
+    f = t**2 / (d * df) * (df - d + 1)
+    p = truncated_pvalue(t, rg.WHOLE_LINE, null=("beta", d / 2, (df - d + 1) / 2, np.sqrt(t**2 + df)))
+    assert p == pytest.approx(stats.f.sf(f, d, df - d + 1), rel=1e-12)
 
 
 def test_never_nan():
@@ -223,7 +294,7 @@ def searches(draw):
     return rg.as_region(bounds), t, draw(GRID.map(lambda v: v[: len(v) // 2 * 2].reshape(-1, 2)))
 
 
-@given(searches(), st.sampled_from(ALTERNATIVES), st.sampled_from(["normal", ("chi", 3)]))
+@given(searches(), st.sampled_from(ALTERNATIVES), st.sampled_from(["normal", ("chi", 3), ("beta", 3, 2, 16.0)]))
 @settings(max_examples=400)
 def test_bounds_bracket_every_completion(search, alternative, null):
     region, t, window = search
@@ -334,9 +405,11 @@ def test_confidence_interval_at_the_edge():
         (lambda: truncated_pvalue(1.0, [[0.0, np.nan]]), "without NaN"),
         (lambda: truncated_pvalue(1.0, [0.0, 2.0]), "shape"),
         (lambda: truncated_pvalue(1.0, [[0.0, 2.0]], alternative="both"), "two-sided, equal-tailed, greater, less"),
-        (lambda: truncated_pvalue(1.0, [[0.0, 2.0]], null="chi"), 'must be "normal" or'),
+        (lambda: truncated_pvalue(1.0, [[0.0, 2.0]], null="chi"), 'must be "normal", '),
+        (lambda: truncated_pvalue(1.0, [[0.0, 2.0]], null=("beta", 1, 2, 0.0)), "scale > 0"),
+        (lambda: truncated_pvalue(1.0, [[0.0, 2.0]], null=("signed-beta", 1, 0.5)), "exceed the scale"),
         (lambda: truncated_pvalue(1.0, [[0.0, 2.0]], null=("chi", 0)), "df > 0"),
-        (lambda: log_mass(0.0, 1.0, ("t", 3)), 'must be "normal" or'),
+        (lambda: log_mass(0.0, 1.0, ("t", 3)), 'must be "normal", '),
         (lambda: mean_confidence_interval(1.0, [[0.0, 2.0]], level=95), "level must lie in"),
         (lambda: pvalue_bounds(3.0, [[0.0, 2.0]], [[0.0, 2.0]]), "must contain the observed statistic"),
     ],

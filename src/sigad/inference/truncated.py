@@ -4,11 +4,18 @@ A selective p-value is a ratio of probabilities of two regions, which may both b
 out) or as narrow as 1e-12 (a short truncation interval). Hence everything is a logarithm of a probability, and the
 probability of a narrow interval is integrated, not subtracted.
 
-The null distribution is ``"normal"``, standard normal, or ``("chi", df)``, the chi distribution on [0, inf).
+The null distribution of the statistic, without truncation, is one of
+
+* ``"normal"``, standard normal;
+* ``("chi", df)``, on [0, inf);
+* ``("beta", a, b, scale)``: scale * sqrt(B) with B ~ Beta(a, b), on [0, scale]: what becomes of a chi statistic whose
+  covariance is estimated (:mod:`sigad.inference.beta`);
+* ``("signed-beta", b, scale)``: scale * R, with R symmetric and R^2 ~ Beta(1/2, b): what becomes of a normal one.
+
+The scale is a number, or an array (...,) with one for each statistic of a batch.
 Source: Lee et al. (2016) for the truncated normal; Niihori et al. (NeurIPS 2025), Theorem 4.1, for the truncated chi.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -16,13 +23,19 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from sigad.errors import InvalidInputError
+from sigad.inference import beta
 from sigad.inference import region as rg
+from sigad.inference.quadrature import integrate, log_difference
 
-Null = Literal["normal"] | tuple[Literal["chi"], int]
+Null = (
+    Literal["normal"]
+    | tuple[Literal["chi"], int]
+    | tuple[Literal["beta"], float, float, ArrayLike]
+    | tuple[Literal["signed-beta"], float, ArrayLike]
+)
 Alternative = Literal["two-sided", "equal-tailed", "greater", "less"]
 ALTERNATIVES = ("two-sided", "equal-tailed", "greater", "less")
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 # Below this, the incomplete gamma functions of scipy underflow, and their logarithm is taken from an expansion.
 _TINY = 1e-280
 _FARTHEST = 1e150
@@ -30,21 +43,51 @@ _FARTHEST = 1e150
 
 def log_mass(lower: ArrayLike, upper: ArrayLike, null: Null = "normal") -> NDArray[np.float64]:
     """Log probability of each interval [lower, upper]; -inf where ``lower >= upper``. Shapes broadcast."""
-    lower, upper = np.broadcast_arrays(_within_reach(lower), _within_reach(upper))
-    if null == "normal":
+    lower, upper = _within_reach(lower), _within_reach(upper)
+    kind, numbers, scale = _parts(null)
+    if scale is not None:
+        lower, upper = np.clip(lower / scale, -1.0, 1.0), np.clip(upper / scale, -1.0, 1.0)
+    lower, upper = np.broadcast_arrays(lower, upper)
+    if kind == "signed-beta":
+        # Its absolute value has the law of half the mass; an interval that holds 0 has a part on either side.
+        half = ("beta", 0.5, *numbers, 1.0)
+        sides = [log_mass(np.maximum(lower, 0.0), upper, half), log_mass(np.maximum(-upper, 0.0), -lower, half)]
+        return np.logaddexp(*sides) - np.log(2)
+    if kind == "normal":
         # By symmetry every interval can be moved to where its end nearest to 0 is positive: only upper tails are used.
         flip = lower + np.where(np.isinf(upper) & np.isinf(lower), 0.0, upper) < 0
         lower, upper = np.where(flip, -upper, lower), np.where(flip, -lower, upper)
-        parts = _normal_parts
     else:
-        df = _degrees_of_freedom(null)
         lower, upper = np.maximum(lower, 0.0), np.maximum(upper, 0.0)
-        parts = lambda a, b: _chi_parts(a, b, df)  # noqa: E731
+    law = {"normal": _normal_parts, "chi": _chi_parts, "beta": beta.log_mass}[kind]
     result = np.full(lower.shape, -np.inf)
     some = lower < upper
     if some.any():
-        result[some] = parts(lower[some], upper[some])
+        result[some] = law(lower[some], upper[some], *numbers)
     return result
+
+
+def support(null: Null) -> tuple[float, float]:
+    """The smallest interval that has all the probability; the null is that of a single statistic."""
+    kind, _, scale = _parts(null)
+    high = np.inf if scale is None else float(scale)
+    return (-high if kind in ("normal", "signed-beta") else 0.0), high
+
+
+def _parts(null: Null) -> tuple[str, tuple[float, ...], NDArray | None]:
+    """The name of a null distribution, its parameters, and its scale; InvalidInputError unless it is one."""
+    kind, *numbers = [null] if isinstance(null, str) else null if isinstance(null, (tuple, list)) and null else [None]
+    scale = None
+    if kind in ("beta", "signed-beta") and len(numbers) == (3 if kind == "beta" else 2):
+        *numbers, scale = numbers
+        scale = np.asarray(scale, np.float64)
+    elif not ((kind == "normal" and not numbers) or (kind == "chi" and len(numbers) == 1)):
+        raise InvalidInputError(
+            f'null must be "normal", ("chi", df), ("beta", a, b, scale) or ("signed-beta", b, scale), not {null!r}'
+        )
+    if not all(0 < x < np.inf for x in numbers) or (scale is not None and not (scale > 0).all()):
+        raise InvalidInputError(f"null must have positive parameters (df > 0, scale > 0), not {null!r}")
+    return kind, tuple(map(float, numbers)), scale
 
 
 def _within_reach(bound: ArrayLike) -> NDArray:
@@ -59,13 +102,13 @@ def _normal_parts(a: NDArray, b: NDArray) -> NDArray:
         narrow = (width <= 2.0) & (width * reach <= 8.0)
     result = np.empty_like(a)
     if narrow.any():
-        result[narrow] = _integrate(lambda z: -0.5 * z * z - 0.5 * np.log(2 * np.pi), a[narrow], b[narrow])
+        result[narrow] = integrate(lambda z: -0.5 * z * z - 0.5 * np.log(2 * np.pi), a[narrow], b[narrow])
     if narrow.all():
         return result
     a, b = a[~narrow], b[~narrow]
     result[~narrow] = np.where(
         a > 0,
-        _log_difference(special.log_ndtr(-a), special.log_ndtr(-b)),
+        log_difference(special.log_ndtr(-a), special.log_ndtr(-b)),
         np.log1p(-(special.ndtr(np.minimum(a, 0.0)) + special.ndtr(-b))),
     )
     return result
@@ -79,7 +122,7 @@ def _chi_parts(a: NDArray, b: NDArray, df: float) -> NDArray:
     result = np.empty_like(a)
     if narrow.any():
         log_constant = (1 - df / 2) * np.log(2) - special.gammaln(df / 2)
-        result[narrow] = _integrate(lambda z: (df - 1) * np.log(z) - 0.5 * z * z + log_constant, a[narrow], b[narrow])
+        result[narrow] = integrate(lambda z: (df - 1) * np.log(z) - 0.5 * z * z + log_constant, a[narrow], b[narrow])
     if narrow.all():
         return result
     a, b = a[~narrow], b[~narrow]
@@ -87,28 +130,13 @@ def _chi_parts(a: NDArray, b: NDArray, df: float) -> NDArray:
     wide = np.empty_like(a)
     above, below = a >= median, b <= median
     across = ~(above | below)
-    wide[above] = _log_difference(_chi_log_sf(a[above], df), _chi_log_sf(b[above], df))
-    wide[below] = _log_difference(_chi_log_cdf(b[below], df), _chi_log_cdf(a[below], df))
+    wide[above] = log_difference(_chi_log_sf(a[above], df), _chi_log_sf(b[above], df))
+    wide[below] = log_difference(_chi_log_cdf(b[below], df), _chi_log_cdf(a[below], df))
     wide[across] = np.log1p(
         -(special.gammainc(df / 2, 0.5 * a[across] ** 2) + special.gammaincc(df / 2, 0.5 * b[across] ** 2))
     )
     result[~narrow] = wide
     return result
-
-
-def _integrate(log_density: Callable[[NDArray], NDArray], a: NDArray, b: NDArray) -> NDArray:
-    """Log of the integral over [a, b] by Gauss-Legendre; to rounding for the intervals that are called narrow above."""
-    half = 0.5 * (b - a)
-    z = (0.5 * (a + b))[:, None] + half[:, None] * _NODES
-    value = log_density(z)
-    top = value.max(axis=-1)
-    mean = (np.exp(value - top[:, None]) * _WEIGHTS).sum(axis=-1) / 2
-    return np.log(b - a) + top + np.log(mean)
-
-
-def _log_difference(log_large: NDArray, log_small: NDArray) -> NDArray:
-    """log(exp(log_large) - exp(log_small)); log_large may not be -inf."""
-    return log_large + np.log1p(-np.exp(np.minimum(log_small - log_large, 0.0)))
 
 
 def _chi_log_sf(z: NDArray, df: float) -> NDArray:
@@ -166,12 +194,6 @@ def _log_gammainc_near_zero(s: float, z: NDArray) -> NDArray:
     return s * (2 * np.log(z) - np.log(2)) - x - special.gammaln(s + 1) + np.log(total)
 
 
-def _degrees_of_freedom(null: Null) -> float:
-    if isinstance(null, (tuple, list)) and len(null) == 2 and null[0] == "chi" and null[1] > 0:
-        return float(null[1])
-    raise InvalidInputError(f'null must be "normal" or ("chi", df) with df > 0, not {null!r}')
-
-
 def _log_parts(region: NDArray, cuts: NDArray, null: Null) -> NDArray:
     """Log probability of the parts into which the increasing cuts (..., c) divide each region, (..., c + 1)."""
     edge = np.full((*cuts.shape[:-1], 1), np.inf)
@@ -212,12 +234,14 @@ def _log_share(part: NDArray, rest: NDArray) -> NDArray:
     return np.where(np.isneginf(part) & np.isneginf(rest), 0.0, share)
 
 
-def _checked(statistic: ArrayLike, region: ArrayLike, null: Null, alternative: str) -> tuple[NDArray, NDArray]:
+def _checked(
+    statistic: ArrayLike, region: ArrayLike, null: Null, alternative: str
+) -> tuple[NDArray, NDArray, Null, NDArray]:
+    """Statistic and region in units of the null's scale, the null with scale 1, and the scale (...,)."""
     statistic, region = np.asarray(statistic, np.float64), np.asarray(region, np.float64)
     if alternative not in ALTERNATIVES:
         raise InvalidInputError(f"alternative must be one of {', '.join(ALTERNATIVES)}, not {alternative!r}")
-    if null != "normal":
-        _degrees_of_freedom(null)
+    kind, numbers, scale = _parts(null)
     if region.ndim < 2 or region.shape[-1] != 2 or np.isnan(region).any():
         raise InvalidInputError(f"region must have shape (..., m, 2) without NaN, not {region.shape}")
     if not np.isfinite(statistic).all():
@@ -228,7 +252,11 @@ def _checked(statistic: ArrayLike, region: ArrayLike, null: Null, alternative: s
             "the truncation region must contain the observed statistic: "
             f"{np.count_nonzero(~inside)} of {inside.size} do not lie in their region"
         )
-    return statistic, region
+    if scale is None:
+        return statistic, region, null, np.ones(())
+    if (np.abs(statistic) > scale).any():
+        raise InvalidInputError("the statistic must not exceed the scale of its null distribution")
+    return statistic / scale, region / scale[..., None, None], (kind, *numbers, 1.0), scale
 
 
 def truncated_pvalue(
@@ -245,9 +273,9 @@ def truncated_pvalue(
     ----------
     statistic : (...,) observed statistics; each must lie in its region.
     region : (..., m, 2) truncation regions, sorted and disjoint (:mod:`sigad.inference.region`).
-    null : distribution of the statistic without truncation, ``"normal"`` or ``("chi", df)``.
+    null : distribution of the statistic without truncation, as the module's docstring lists them.
     alternative : ``"two-sided"`` P(|Z| >= \\|T\\|), the papers' choice; ``"equal-tailed"`` 2 min(F, 1 - F) with F the
-        truncated cdf; ``"greater"`` and ``"less"`` as in scipy. For chi, two-sided and greater are the same.
+        truncated cdf; ``"greater"`` and ``"less"`` as in scipy. For chi and beta, two-sided and greater are the same.
     log : return the natural logarithm of the p-value, which does not underflow.
 
     Raises
@@ -255,7 +283,7 @@ def truncated_pvalue(
     InvalidInputError
         for NaN, an unknown null or alternative, or a statistic outside its region.
     """
-    statistic, region = _checked(statistic, region, null, alternative)
+    statistic, region, null, _ = _checked(statistic, region, null, alternative)
     if alternative == "equal-tailed":
         left, right = _left_right(statistic, region, null)
         log_p = np.minimum(np.log(2) + np.minimum(_log_share(left, right), _log_share(right, left)), 0.0)
@@ -285,8 +313,8 @@ def pvalue_bounds(
     -------
     p_low, p_high : (...,) the smallest and the largest p-value over all ways in which the search can continue.
     """
-    statistic, region = _checked(statistic, region, null, alternative)
-    unknown = rg.complement(searched)
+    statistic, region, null, scale = _checked(statistic, region, null, alternative)
+    unknown = rg.complement(np.asarray(searched, np.float64) / scale[..., None, None])
     if alternative == "equal-tailed":
         left, right = _left_right(statistic, region, null)
         more_left, more_right = _left_right(statistic, unknown, null)
@@ -332,7 +360,7 @@ def mean_confidence_interval(
     -------
     lower, upper : bounds of the confidence interval, in units of the standard deviation.
     """
-    value, region = _checked(statistic, region, "normal", "greater")
+    value, region, _, _ = _checked(statistic, region, "normal", "greater")
     if not 0 < level < 1:
         raise InvalidInputError(f"level must lie in (0, 1), not {level}")
 
