@@ -1,8 +1,6 @@
 """Image sets: the archive of MVTec AD with its true layout, mistakes in it, textures, patches, splits, downloads."""
 
-import http.server
 import tarfile
-import threading
 
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ from PIL import Image
 
 from sigad.data import images as im
 from sigad.data import mvtec
-from sigad.data.download import download, sha256_of
+from sigad.data.files import sha256_of
 from sigad.errors import InvalidInputError, MissingDataError
 from tests.real_data import ROOT, shared
 
@@ -139,33 +137,3 @@ def test_real_images_resized_and_original():
     assert len(small.anomalies()) > 40
     original = next(iter(sorted(shared("mvtec_ad_original1024/transistor").rglob("*.png"))))
     assert Image.open(original).size == (1024, 1024)
-
-
-class Ranged(http.server.BaseHTTPRequestHandler):
-    """Serves bytes, from the position that is asked for; the first connection breaks off in the middle."""
-
-    content, asked = bytes(range(256)) * 400, []
-
-    def do_GET(self):
-        start = int(self.headers.get("Range", "bytes=0-")[6:].rstrip("-"))
-        self.asked.append(start)
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(self.content) - start))
-        self.end_headers()
-        stop = len(self.content) // 2 if len(self.asked) == 1 else None
-        self.wfile.write(self.content[start:stop])
-
-    def log_message(self, *args):
-        pass
-
-
-def test_a_download_goes_on_where_it_was_interrupted(tmp_path):
-    with http.server.HTTPServer(("127.0.0.1", 0), Ranged) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url, path = f"http://127.0.0.1:{server.server_port}/a", tmp_path / "a"
-        with pytest.raises(MissingDataError, match="try again"):
-            download(url, path)
-        assert not path.exists()
-        assert download(url, path).read_bytes() == Ranged.content
-        assert Ranged.asked == [0, len(Ranged.content) // 2]
-        server.shutdown()

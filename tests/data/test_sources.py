@@ -255,7 +255,7 @@ class TestFetch:
     def test_a_wrong_digest_shows_both_and_leaves_nothing(self, tmp_path, csv):
         found, wrong = hashlib.sha256(csv.read_bytes()).hexdigest(), "0" * 64
         entry = {"source": "url", "url": csv.as_uri(), "sha256": wrong}
-        with pytest.raises(InvalidInputError, match=rf"'mine'.*{found}.*{wrong}.*tabular: mine: sha256"):
+        with pytest.raises(InvalidInputError, match=rf"mine\.csv.*{found}.*{wrong}.*tabular: mine: sha256"):
             fetch("mine", entry, tmp_path)
         assert list((tmp_path / "tabular").iterdir()) == []
 
@@ -269,12 +269,12 @@ class TestFetch:
 
     def test_leftovers_of_an_interrupted_download_do_no_harm(self, tmp_path, csv):
         (tmp_path / "tabular").mkdir()
-        (tmp_path / "tabular" / "mine.part").write_text("half of it")
+        (tmp_path / "tabular" / "mine.csv.part").write_text("half of it")
         assert fetch("mine", {"source": "url", "url": csv.as_uri()}, tmp_path).read_bytes() == csv.read_bytes()
 
     def test_a_download_that_fails_says_what_to_do(self, tmp_path):
         entry = {"source": "url", "url": "http://127.0.0.1:9/x.csv"}  # the discard port: refused at once
-        with pytest.raises(MissingDataError, match=r"'mine'.*127\.0\.0\.1.*tabular: mine: url.*mine\.csv"):
+        with pytest.raises(MissingDataError, match=r"127\.0\.0\.1.*tabular: mine: url.*mine\.csv"):
             fetch("mine", entry, tmp_path)
 
     def test_kaggle(self, tmp_path, fake_kaggle):

@@ -11,7 +11,8 @@ from onnx.reference import ReferenceEvaluator
 
 from sigad.errors import MissingDataError
 from sigad.line import restrict
-from sigad.models.features import load_features, read_onnx, restore_features, save_features
+from sigad.models.features import load_features, restore_features, save_features
+from sigad.models.weights import read_onnx
 from tests.real_data import shared
 
 

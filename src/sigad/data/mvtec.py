@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from sigad.data.download import download
+from sigad.data.files import download
 from sigad.data.images import ImageSet, defect_shares
 from sigad.errors import InvalidInputError, MissingDataError
 

@@ -4,9 +4,7 @@ A data set is an entry of the manifest ``config/datasets.yaml``: a mapping that 
 describes. A downloaded set, or one put there by hand, lies at ``<data_dir>/tabular/<name>.csv``.
 """
 
-import hashlib
 import importlib.util
-import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -15,10 +13,9 @@ from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+from sigad.data.files import accept, check_digest, download
 from sigad.data.tabular import NUMERIC, Table, read_packaged, read_table
-from sigad.errors import ConfigurationError, InvalidInputError, MissingDataError
-
-logger = logging.getLogger(__name__)
+from sigad.errors import ConfigurationError, MissingDataError
 
 Entry = Mapping[str, Any]
 SOURCES = ("package", "kaggle", "csv", "url")
@@ -114,8 +111,7 @@ def enabled_datasets(manifest: Mapping[str, Entry], data_dir: str | Path) -> tup
 def fetch(name: str, entry: Entry, data_dir: str | Path) -> Path | None:
     """Make the file of a data set available, downloading it if need be.
 
-    A download is written beside its destination and moved there when it is complete and its digest is right, so that
-    an interrupted one leaves nothing behind. The digest of a file without a known one is logged.
+    See :func:`sigad.data.files.download` for interrupted downloads and digests.
 
     Parameters
     ----------
@@ -137,16 +133,13 @@ def fetch(name: str, entry: Entry, data_dir: str | Path) -> Path | None:
         raise MissingDataError(f"data set {name!r} cannot be had: {reason}")
     if entry["source"] == "package":
         return None
-    if entry["source"] == "csv":
-        path = Path(entry["path"]).expanduser()
-    else:
-        path = local_path(name, data_dir)
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            (_download if entry.get("url") else _download_from_kaggle)(name, entry, path)
-            return path
-    _check_digest(name, path, entry.get("sha256"))
-    return path
+    path = Path(entry["path"]).expanduser() if entry["source"] == "csv" else local_path(name, data_dir)
+    if path.is_file():
+        check_digest(path, entry.get("sha256"), _way_out(name, path))
+        return path
+    if entry.get("url"):
+        return download(entry["url"], path, sha256=entry.get("sha256"), way_out=_way_out(name, path))
+    return _download_from_kaggle(name, entry, path)
 
 
 def load(name: str, entry: Entry, data_dir: str | Path) -> Table:
@@ -203,29 +196,7 @@ def _origin(name: str, entry: Entry, data_dir: str | Path) -> tuple[bool, str]:
     return True, f"from Kaggle, {entry['slug']}"
 
 
-def _download(name: str, entry: Entry, path: Path) -> None:
-    import pooch
-
-    copy = None  # pooch chooses by the scheme, and knows every one but file
-    if urlparse(entry["url"]).scheme == "file":
-
-        def copy(url: str, output: str, _: Any) -> None:
-            shutil.copyfile(url2pathname(urlparse(url).path), output)
-
-    partial = path.with_suffix(".part")
-    partial.unlink(missing_ok=True)  # pooch would take it for the file
-    try:
-        pooch.retrieve(entry["url"], known_hash=None, fname=partial.name, path=path.parent, downloader=copy)
-    except Exception as error:  # whatever the transport raises: the reader needs the address and a way out
-        partial.unlink(missing_ok=True)
-        raise MissingDataError(
-            f"data set {name!r} could not be downloaded from {entry['url']} ({error}): try again, correct "
-            f"`tabular: {name}: url`, or put the CSV at {path}"
-        ) from error
-    _accept(name, entry, partial, path)
-
-
-def _download_from_kaggle(name: str, entry: Entry, path: Path) -> None:
+def _download_from_kaggle(name: str, entry: Entry, path: Path) -> Path:
     import kagglehub
 
     handle = entry["slug"] + (f"/versions/{entry['version']}" if entry.get("version") else "")
@@ -242,28 +213,15 @@ def _download_from_kaggle(name: str, entry: Entry, path: Path) -> None:
         raise ConfigurationError(
             f"data set {name!r}: set `tabular: {name}: file` to one of the CSV files of {handle}: {', '.join(files)}"
         )
-    partial = path.with_suffix(".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
     shutil.copyfile(files[wanted], partial)
-    _accept(name, entry, partial, path)
+    accept(partial, path, entry.get("sha256"), _way_out(name, path))
+    return path
 
 
-def _accept(name: str, entry: Entry, partial: Path, path: Path) -> None:
-    """Move a complete download to its place if its digest is right, else delete it."""
-    try:
-        _check_digest(name, partial, entry.get("sha256"))
-    except InvalidInputError:
-        partial.unlink()
-        raise
-    os.replace(partial, path)
-
-
-def _check_digest(name: str, path: Path, expected: str | None) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if expected is None:
-        logger.info("data set %s: sha256 %s (not pinned in the manifest)", name, found)
-    elif found != expected.lower():
-        raise InvalidInputError(
-            f"data set {name!r}: the file has sha256 {found}, but the manifest says {expected}; if you trust the file, "
-            f"set `tabular: {name}: sha256` to the former, otherwise remove {path} and fetch it again"
-        )
+def _way_out(name: str, path: Path) -> str:
+    return (
+        f"try again, correct `tabular: {name}: url`, or put the CSV at {path}; if you trust a file with another "
+        f"sha256, set `tabular: {name}: sha256` to it"
+    )

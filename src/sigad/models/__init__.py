@@ -1,1 +1,1 @@
-"""Networks: architectures, weights, features of images, diffusion models."""
+"""Networks: architectures, weights and feature maps of images, and the diffusion model (``models.diffusion``)."""
