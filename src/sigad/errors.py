@@ -17,6 +17,14 @@ class MissingDataError(SigadError, FileNotFoundError):
     """A data set or a file of weights is not there and cannot be fetched."""
 
 
+class StorageError(SigadError, OSError):
+    """A file could not be written: the disk is full, or the folder must not be written to."""
+
+
+class MissingPackageError(SigadError, ImportError):
+    """An optional package is not installed. The message has the command that installs it."""
+
+
 class UnsupportedOperationError(SigadError, NotImplementedError):
     """An operation that cannot be treated exactly, hence never approximately."""
 

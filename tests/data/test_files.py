@@ -3,13 +3,14 @@
 import hashlib
 import http.server
 import os
+import resource
 import stat
 import threading
 
 import pytest
 
-from sigad.data.files import download
-from sigad.errors import InvalidInputError, MissingDataError
+from sigad.data.files import download, write_whole
+from sigad.errors import InvalidInputError, MissingDataError, StorageError
 
 CONTENT = bytes(range(256)) * 400
 HALF = len(CONTENT) // 2
@@ -100,3 +101,21 @@ def test_a_downloaded_file_can_be_read_by_whom_the_umask_allows(tmp_path):
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+@pytest.fixture
+def full_disk():
+    """No file may grow beyond 64 kB."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, full_disk):
+    path = tmp_path / "kept" / "state"
+    write_whole(path, b"first")
+    with pytest.raises(StorageError, match=r"state could not be written \(File too large\): make room"):
+        write_whole(path, bytes(1 << 17))
+    assert path.read_bytes() == b"first"
+    assert [file.name for file in path.parent.iterdir()] == ["state"]

@@ -1,13 +1,14 @@
 """The diffusion model: network, schedule, reconstruction, training."""
 
 import copy
+import resource
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from sigad.errors import ConfigurationError, InvalidInputError
+from sigad.errors import ConfigurationError, InvalidInputError, StorageError
 from sigad.models.diffusion.reconstruct import Reconstruction, draw_noises
 from sigad.models.diffusion.schedule import TIMES, cumulative_alphas, schedule
 from sigad.models.diffusion.training import train
@@ -111,6 +112,23 @@ def test_training_resumes_to_the_last_bit(tmp_path):
     # Another setting does not resume from it.
     _, other = train(images, epochs=1, checkpoint=checkpoint, **{**settings, "seed": 5})
     assert len(other) == 1 and other[0].loss != curve[0].loss
+
+
+def test_a_checkpoint_that_cannot_be_written_says_why_and_leaves_nothing(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 12, before[1]))  # as if the disk were full
+    try:
+        with pytest.raises(StorageError, match=r"state\.pt could not be written \(File too large\): make room"):
+            train(
+                torch.zeros(8, 1, 8, 8),
+                seed=0,
+                epochs=1,
+                widths=(4, 4, 4, 8),
+                checkpoint=tmp_path / "kept" / "state.pt",
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "kept").iterdir()) == []
 
 
 def test_training_tells_how_far_it_is(monkeypatch, caplog):

@@ -1,6 +1,7 @@
-"""The one downloader: what was interrupted goes on where it stopped, and a file counts once its digest is checked.
+"""Files that are whole or not there: downloads, and what replaces a file.
 
-Tables, archives of images and weights of networks all come through here.
+The one downloader: tables, archives of images and weights of networks all come through here. What was interrupted goes
+on where it stopped, and a file counts once its digest is checked.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ import urllib.request
 from http import HTTPStatus
 from pathlib import Path
 
-from sigad.errors import InvalidInputError, MissingDataError
+from sigad.errors import InvalidInputError, MissingDataError, StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,22 @@ def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_whole(path: str | Path, content: bytes, *, way_out: str = "make room, or choose another folder") -> None:
+    """Write a file whole or not at all; what it held before stays until then, and a failure leaves nothing behind.
+
+    Raises StorageError, with the cause, when it cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StorageError(f"{path} could not be written ({error.strerror or error}): {way_out}") from error
 
 
 def download(url: str, path: str | Path, *, sha256: str | None = None, way_out: str = "try again") -> Path:

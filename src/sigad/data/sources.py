@@ -16,6 +16,7 @@ from urllib.request import url2pathname
 from sigad.data.files import accept, check_digest, download
 from sigad.data.tabular import NUMERIC, Table, read_packaged, read_table
 from sigad.errors import ConfigurationError, MissingDataError
+from sigad.optional import needs
 
 Entry = Mapping[str, Any]
 SOURCES = ("package", "kaggle", "csv", "url")
@@ -197,7 +198,8 @@ def _origin(name: str, entry: Entry, data_dir: str | Path) -> tuple[bool, str]:
 
 
 def _download_from_kaggle(name: str, entry: Entry, path: Path) -> Path:
-    import kagglehub
+    with needs("pipeline"):
+        import kagglehub
 
     handle = entry["slug"] + (f"/versions/{entry['version']}" if entry.get("version") else "")
     try:

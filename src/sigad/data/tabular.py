@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from sigad.errors import ConfigurationError, InvalidInputError, MissingDataError
 from sigad.knn.detection import METRICS, Metric, check_candidates, scores
+from sigad.optional import needs
+
+with needs("pipeline"):
+    import pandas as pd
 
 NUMERIC = "numeric"
 Label = str | int | float | bool

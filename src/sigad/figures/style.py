@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-import seaborn as sns
-from matplotlib.figure import Figure
-
+from sigad.optional import needs
 from sigad.study import methods
+
+with needs("pipeline"):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+    from matplotlib.figure import Figure
 
 STYLE = {
     "figure.dpi": 150,

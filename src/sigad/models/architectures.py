@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sigad.errors import ConfigurationError
+from sigad.models.vision import import_torchvision
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +79,6 @@ def build(architecture: str) -> nn.Module:
         return small_cnn()
     if architecture == "cifar_resnet20":
         return CifarResNet(3)
-    from sigad.models.vision import import_torchvision
-
     models = import_torchvision().models
     if architecture not in models.list_models(module=models):
         raise ConfigurationError(

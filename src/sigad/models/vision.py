@@ -12,6 +12,8 @@ from types import ModuleType
 
 import torch
 
+from sigad.optional import needs
+
 _SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -22,10 +24,11 @@ _LIBRARIES = []  # a torch.library.Library takes its declarations back when it i
 def import_torchvision() -> ModuleType:
     """Import torchvision, declaring its missing operators if (and only if) the import fails for want of them.
 
-    Returns the module. Raises ImportError when torchvision is not installed, and passes every other failure on.
+    Returns the module. Raises MissingPackageError when torchvision is not installed, and passes every other failure on.
     """
     try:
-        return importlib.import_module("torchvision")
+        with needs("vision"):
+            return importlib.import_module("torchvision")
     except RuntimeError as error:
         if "torchvision::" not in str(error) or _LIBRARIES:
             raise

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from sigad.data.files import download
 from sigad.errors import ConfigurationError, MissingDataError
+from sigad.models.vision import import_torchvision
+from sigad.optional import needs
 
 
 def torchvision_weights(name: str):
@@ -17,8 +19,6 @@ def torchvision_weights(name: str):
 
     Raises ConfigurationError, with the nearest names there are, for an unknown one.
     """
-    from sigad.models.vision import import_torchvision
-
     models = import_torchvision().models
     owner, _, member = name.partition(".")
     enum = getattr(models, owner, None)
@@ -69,17 +69,13 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 def read_onnx(path: str | Path) -> nn.Module:
     """The network in an ONNX file as a torch module; its layers have the names of the nodes.
 
-    Raises MissingDataError when the file or the package onnx2torch is not there.
+    Raises MissingDataError when the file is not there, MissingPackageError when onnx2torch is not installed.
     """
-    from sigad.models.vision import import_torchvision
-
     if not Path(path).is_file():
         raise MissingDataError(f"there is no file {path}: put it there, or correct `features: path`")
     import_torchvision()  # onnx2torch does so itself, but not where its operators are missing
-    try:
+    with needs("onnx"):
         import onnx2torch
-    except ImportError as error:
-        raise MissingDataError(f"{error}: networks in ONNX files need it, pip install 'sigad[onnx]'") from error
     return onnx2torch.convert(str(path)).eval()
 
 

@@ -1,13 +1,17 @@
-"""What is used of diffusers, which may import torchvision, which may need a hand (:mod:`sigad.models.vision`)."""
+"""What is used of diffusers, which imports torchvision, which may need a hand (:mod:`sigad.models.vision`).
 
-try:
-    from diffusers import DDIMScheduler
-    from diffusers.configuration_utils import ConfigMixin, register_to_config
-    from diffusers.models.modeling_utils import ModelMixin
-except RuntimeError:
-    from sigad.models.vision import import_torchvision
+Raises MissingPackageError where diffusers is not installed.
+"""
 
+from contextlib import suppress
+
+from sigad.errors import MissingPackageError
+from sigad.models.vision import import_torchvision
+from sigad.optional import needs
+
+with suppress(MissingPackageError):  # diffusers can do without it
     import_torchvision()
+with needs("diffusion"):
     from diffusers import DDIMScheduler
     from diffusers.configuration_utils import ConfigMixin, register_to_config
     from diffusers.models.modeling_utils import ModelMixin

@@ -3,8 +3,8 @@
 Source: Ho, Jain & Abbeel, Denoising Diffusion Probabilistic Models (2020), algorithm 1; settings of Katsuoka et al.
 """
 
+import io
 import logging
-import os
 import statistics
 import sys
 import time
@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sigad.data.files import write_whole
 from sigad.errors import InvalidInputError
 from sigad.models.diffusion.schedule import TRAINING_STEPS, cumulative_alphas
 from sigad.models.diffusion.unet import PiecewiseLinearUNet
+from sigad.optional import needs
 from sigad.study.seeds import Streams
 
 log = logging.getLogger(__name__)
@@ -69,6 +71,8 @@ def train(
     ------
     InvalidInputError
         for images that are not (N, C, H, W).
+    StorageError
+        when a checkpoint cannot be written, with the cause.
     """
     if images.ndim != 4 or not len(images):
         raise InvalidInputError(f"images must have shape (N, C, H, W), not {tuple(images.shape)}")
@@ -140,12 +144,10 @@ def _step(unet, optimizer, images: Tensor, alphas: Tensor, noise: Tensor, times:
 
 
 def _save(path: str | Path, settings: str, unet, optimizer, curve: list[Epoch]) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
     state = {"settings": settings, "unet": unet.state_dict(), "optimizer": optimizer.state_dict()}
-    torch.save(state | {"curve": [tuple(epoch) for epoch in curve]}, partial)
-    os.replace(partial, path)  # whole or not at all
+    buffer = io.BytesIO()  # PyTorch's own writer hides why a file cannot be written
+    torch.save(state | {"curve": [tuple(epoch) for epoch in curve]}, buffer)
+    write_whole(path, buffer.getvalue(), way_out="make room and start again, from what was saved last")
 
 
 def _resumed(path: str | Path | None, settings: str, unet, optimizer, device) -> list[Epoch]:
@@ -160,6 +162,7 @@ def _resumed(path: str | Path | None, settings: str, unet, optimizer, device) ->
 
 
 def _with_progress(epochs: range, total: int):
-    from tqdm import tqdm
+    with needs("diffusion"):
+        from tqdm import tqdm
 
     return tqdm(epochs, total=total, initial=total - len(epochs), unit="epoch", disable=not sys.stderr.isatty())
