@@ -25,14 +25,14 @@ def interval_around(z, c, b, a):
     return [[roots[roots <= z].max(initial=-np.inf), roots[roots > z].min(initial=np.inf)]]
 
 
-def knn_line_search(x_test, x_train, candidates, theta, precision):
+def knn_line_search(x_test, x_train, candidates, threshold, precision):
     n, d = x_train.shape
     ks = np.array(candidates)
     penalty = np.log(ks) / d
     nearest = np.argsort(np.linalg.norm(x_test - x_train, axis=1), kind="stable")
     score = np.log(np.linalg.norm(x_test - x_train[nearest[ks - 1]], axis=1)) - penalty
     best = int(score.argmax())
-    if score[best] <= theta:
+    if score[best] <= threshold:
         return np.nan, 0
     j = nearest[ks[best] - 1]
     identity = np.eye(d)
@@ -52,10 +52,10 @@ def knn_line_search(x_test, x_train, candidates, theta, precision):
         selected = c[:, order[ks[k] - 1]]
         conditions = [c[:, order[: m - 1]] - c[:, order[1:m]], c[:, order[m - 1], None] - c[:, order[m:]]]
         conditions.append(c[:, order[ks - 1]] * np.exp(2 * (penalty[k] - penalty)) - selected[:, None])
-        conditions.append((selected - [np.exp(2 * (theta + penalty[k])), 0, 0])[:, None])
+        conditions.append((selected - [np.exp(2 * (threshold + penalty[k])), 0, 0])[:, None])
         conditions = np.concatenate(conditions, axis=1)
         conditions = conditions[:, np.abs(conditions).max(axis=0) > 1e-12]  # k compared with itself
-        model = (int(ks[k]), int(order[ks[k] - 1]), bool(value[k] > theta))
+        model = (int(ks[k]), int(order[ks[k] - 1]), bool(value[k] > threshold))
         return model, interval_around(z, *conditions)
 
     result = inference.inference(
@@ -70,7 +70,7 @@ def main():
     rows = []
     for x_test, x_train in zip(data["x_test"], data["x_train"], strict=True):
         start = time.perf_counter()
-        p_value, count = knn_line_search(x_test, x_train, data["k"], float(data["theta"]), float(data["precision"]))
+        p_value, count = knn_line_search(x_test, x_train, data["k"], float(data["threshold"]), float(data["precision"]))
         rows.append((p_value, count, time.perf_counter() - start))
     np.savez(results, p_value=[r[0] for r in rows], count=[r[1] for r in rows], seconds=[r[2] for r in rows])
 

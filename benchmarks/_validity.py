@@ -11,7 +11,7 @@ from sigad.study.run import run_trials
 from sigad.study.seeds import Streams
 
 SEED = 20251
-COLUMNS = ("rep", "status", "statistic", "p_value", "p_low", "p_high", "n_pieces", "naive")
+COLUMNS = ("rep", "status", "statistic", "p_value", "p_low", "p_high", "n_evaluations", "naive")
 
 
 def run(path: Path, trials: int, kind: str, setting: dict, stream: tuple[str, str], *, every: bool, **given) -> None:

@@ -68,15 +68,17 @@ def main() -> None:
     started = time.process_time()
     train_features = features(x_train)
     print(f"features of the {N} training patches, once: {time.process_time() - started:.2f} s")
-    options = dict(k=list(range(1, 11)), theta=-9.0, features=features, train_features=train_features)
+    options = dict(
+        k=list(range(1, 11)), threshold=-9.0, covariance=1.0, features=features, train_features=train_features
+    )
     x_tests, results = rng.normal(size=(arguments.tests, *SHAPE)), []
     for x in x_tests:
         started = time.process_time()
         result = knn_test(x, x_train, **options)
         results.append((time.process_time() - started, result))
-        print(f"sigad: {results[-1][0]:.2f} s, {result.n_pieces} pieces, p = {result.p_value:.4f}")
+        print(f"sigad: {results[-1][0]:.2f} s, {result.n_evaluations} pieces, p = {result.p_value:.4f}")
     seconds = float(np.mean([s for s, _ in results]))
-    pieces = float(np.mean([r.n_pieces for _, r in results]))
+    pieces = float(np.mean([r.n_evaluations for _, r in results]))
 
     x, result = x_tests[0], results[0][1]
     j, t = result.selection.index, result.statistic

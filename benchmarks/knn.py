@@ -46,8 +46,8 @@ def best_of(call: Callable[[], object], repeats: int) -> float:
 def problems(rng: np.random.Generator, size: int, n: int = N) -> dict:
     """Null problems, and a threshold at the median score, so that half of them are tested."""
     x_test, x_train = rng.normal(size=(size, D)), rng.normal(size=(size, n, D))
-    score = detect(x_test, x_train, k=CANDIDATES, theta=-np.inf).score
-    return {"x_test": x_test, "x_train": x_train, "theta": float(np.median(score)), "k": CANDIDATES}
+    score = detect(x_test, x_train, k=CANDIDATES, threshold=-np.inf).score
+    return {"x_test": x_test, "x_train": x_train, "threshold": float(np.median(score)), "k": CANDIDATES}
 
 
 def per_pvalue(rng: np.random.Generator) -> None:
@@ -55,7 +55,7 @@ def per_pvalue(rng: np.random.Generator) -> None:
     print(f"n = {N}, d = {D}, {len(CANDIDATES)} candidates for k; every instance tested; microseconds per p-value")
     for options in ({}, {"condition_on_k": False}, {"metric": "l1"}, {"metric": "linf"}):
         batch = 1000 if options == {} else 200
-        case = {**problems(rng, batch), "theta": -np.inf, **options}
+        case = {**problems(rng, batch), "threshold": -np.inf, "covariance": 1.0, **options}
         one = {**case, "x_test": case["x_test"][0], "x_train": case["x_train"][0]}
         single = best_of(lambda one=one: knn_test(**one), 100) * 1e6
         batched = best_of(lambda case=case: knn_test_batch(**case), 5) / batch * 1e6
@@ -69,7 +69,7 @@ def growth(rng: np.random.Generator) -> None:
     seconds = []
     for n in sizes:
         batch = max(2, 20_000 // n)
-        case = {**problems(rng, batch, n), "theta": -np.inf}
+        case = {**problems(rng, batch, n), "threshold": -np.inf, "covariance": 1.0}
         seconds.append(best_of(lambda case=case: knn_test_batch(**case), 5) / batch)
     exponent = np.polyfit(np.log(sizes), np.log(seconds), 1)[0]
     limit = np.polyfit(np.log(sizes), np.log(sizes * np.log(sizes)), 1)[0]
@@ -86,9 +86,11 @@ def against_line_search(rng: np.random.Generator) -> None:
     case = problems(rng, 4 * LINE_SEARCHES)
     selected = detect(**case).selected.nonzero()[0][:LINE_SEARCHES]
     case |= {"x_test": case["x_test"][selected], "x_train": case["x_train"][selected]}
-    batched = best_of(lambda: knn_test_batch(**case), 20) / len(selected)
-    single = best_of(lambda: knn_test(**{**case, "x_test": case["x_test"][0], "x_train": case["x_train"][0]}), 50)
-    ours = knn_test_batch(**case).p_value
+    batched = best_of(lambda: knn_test_batch(**case, covariance=1.0), 20) / len(selected)
+    single = best_of(
+        lambda: knn_test(**{**case, "x_test": case["x_test"][0], "x_train": case["x_train"][0], "covariance": 1.0}), 50
+    )
+    ours = knn_test_batch(**case, covariance=1.0).p_value
     with tempfile.TemporaryDirectory() as folder:
         given, found = Path(folder) / "problems.npz", Path(folder) / "results.npz"
         np.savez(given, precision=PRECISION, **case)

@@ -30,7 +30,7 @@ from _networks import Localizer, trained_unet
 from torch import nn
 
 from sigad.inference.region import contains
-from sigad.localization import Detector, contrast, localization_test
+from sigad.localization import Detector, MaskHypothesis, contrast, localization_test
 
 HERE = Path(__file__).parent
 SI4ONNX = HERE / ".venv-si4onnx" / "bin" / "python"
@@ -67,7 +67,13 @@ def ours(detector: Localizer, x: torch.Tensor, x_ref: torch.Tensor):
     """Result and processor seconds of the whole test, detection included."""
     started = time.process_time()
     result = localization_test(
-        Reconstruct(detector).eval(), x, x_ref, threshold=0.8, tolerance=PRECISION, alternative="equal-tailed"
+        Reconstruct(detector).eval(),
+        x,
+        x_ref,
+        threshold=0.8,
+        covariance=1.0,
+        tolerance=PRECISION,
+        alternative="equal-tailed",
     )
     return result, time.process_time() - started
 
@@ -88,12 +94,12 @@ def confirmed(problem: tuple, result, step: float = 1e-7) -> bool:
     truncation region, and another one just outside."""
     detector, x, x_ref = problem
     x, x_ref = x.double().numpy(), x_ref.double().numpy()
-    marks, marked = Detector(Reconstruct(detector).eval(), threshold=0.8), result.selection.region
-    line = contrast(marked, x, x_ref)
+    mask = result.selection.mask
+    marks = Detector(Reconstruct(detector).eval(), threshold=0.8)
+    hypothesis = MaskHypothesis(marks, x, mask, contrast(mask, x, x_ref, 1.0))
     ends = result.region[(result.region > result.searched[0]) & (result.region < result.searched[1])]
     z = np.stack([ends - step, ends + step], 1).ravel()
-    images = x + (z - line.statistic)[:, None, None, None] * line.direction
-    same = (marks.regions(images) == marked).all((1, 2))
+    same = hypothesis.same(z)
     return bool((same == contains(result.region, z)).all() and (same[::2] != same[1::2]).all())
 
 
@@ -118,7 +124,7 @@ def main() -> None:
         other = theirs(unet, size, given) if arguments.si4onnx else [None] * len(given)
         for (problem, ((result, seconds), *runs)), them in zip(found, other, strict=True):
             again = statistics.median(time for _, time in runs)
-            line = f"{size:4d}  {seconds:6.2f}  {again:6.2f}  {result.n_pieces:6d}  {result.p_value:8.5f}"
+            line = f"{size:4d}  {seconds:6.2f}  {again:6.2f}  {result.n_evaluations:6d}  {result.p_value:8.5f}"
             if them is not None:
                 ratio, difference = them["seconds"] / seconds, abs(them["p_value"] - result.p_value)
                 line += f"   {them['seconds']:16.1f}  {them['pieces']:6.0f}  {difference:10.0e}  {ratio:6.1f}"

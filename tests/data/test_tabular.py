@@ -240,7 +240,7 @@ class TestSplit:
             np.stack([d.x_test for d in draws]),
             np.stack([d.x_train for d in draws]),
             k=[1, 2, 3],
-            theta=np.array([d.theta for d in draws]),
+            threshold=np.array([d.theta for d in draws]),
             covariance=np.stack([d.covariance for d in draws]),
         )
         p = result.p_value[result.status == "tested"]

@@ -25,7 +25,7 @@ def selection_along(x_test, x_train, j, r, *, candidates, metric, features=None)
 
 
 def region(
-    x_test, x_train, *, k, theta, metric="l2", features=None, condition_on_k=True, order=False, top=6.0, points=4000
+    x_test, x_train, *, k, threshold, metric="l2", features=None, condition_on_k=True, order=False, top=6.0, points=4000
 ):
     """Intervals of r in (0, top) with the observed selection, to about 1e-13; j must have been selected at r = 1."""
     candidates = tuple(np.atleast_1d(k))
@@ -34,12 +34,12 @@ def region(
     )
     k_obs, j_obs, score, ranking = find(0, np.array([1.0]))
     k_obs, j_obs = k_obs[0], j_obs[0]
-    assert score[0] > theta
+    assert score[0] > threshold
     nearest = ranking[0, : candidates[-1]]
 
     def same(r):
         k_r, j_r, score, ranking = find(j_obs, r)
-        result = (j_r == j_obs) & (score > theta)
+        result = (j_r == j_obs) & (score > threshold)
         if condition_on_k or order:
             result &= k_r == k_obs
         if order:

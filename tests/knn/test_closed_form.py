@@ -30,12 +30,12 @@ def random_problem(rng, metric):
         x_test = x_train[rng.integers(n)].copy()
         candidates = sorted({max(k, 2) for k in candidates})
     features = rng.normal(size=(int(rng.integers(1, 7)), d)) if rng.random() < 0.2 else None
-    seen = detect(x_test[None], x_train, k=candidates, theta=-np.inf, metric=metric, features=features)
-    theta = float(seen.score[0] - rng.exponential()) if rng.random() < 0.8 else -np.inf
+    seen = detect(x_test[None], x_train, k=candidates, threshold=-np.inf, metric=metric, features=features)
+    threshold = float(seen.score[0] - rng.exponential()) if rng.random() < 0.8 else -np.inf
     if kind == 2 and n > candidates[-1]:  # a copy of the selected neighbour, before or after it
         other = (int(seen.index[0]) + rng.choice([-1, 1])) % n
         x_train[other] = x_train[seen.index[0]]
-    return dict(x_test=x_test, x_train=x_train, k=candidates, metric=metric, features=features, theta=theta)
+    return dict(x_test=x_test, x_train=x_train, k=candidates, metric=metric, features=features, threshold=threshold)
 
 
 def selected_along(problem, detections, r, *, condition_on_k):
@@ -49,7 +49,7 @@ def selected_along(problem, detections, r, *, condition_on_k):
         metric=problem["metric"],
         features=problem["features"],
     )
-    same = (j == detections.index[0]) & (score > problem["theta"])
+    same = (j == detections.index[0]) & (score > problem["threshold"])
     return same & (k == detections.k[0]) if condition_on_k else same
 
 
@@ -150,7 +150,7 @@ def test_lam_exactly_one_half():
                     k=candidates,
                     metric=metric,
                     features=None,
-                    theta=-8.0,
+                    threshold=-8.0,
                 )
                 detections = observed(problem)
                 for condition_on_k in (True, False):
@@ -171,7 +171,7 @@ def test_lattice_with_many_exact_ties(metric):
             k=[1, 3, 5],
             metric=metric,
             features=None,
-            theta=-3.0,
+            threshold=-3.0,
         )
         detections = observed(problem)
         if detections is None:
@@ -192,13 +192,13 @@ def test_a_selection_at_a_single_point_is_an_error():
     """The middle one of three equal instances is the second neighbour at r = 1 only: an event of probability zero."""
     x_train = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [5.0, 5.0]])
     with pytest.raises(NumericalError, match="distances agree"):
-        knn_test([0.0, 0.0], x_train, k=2, theta=-np.inf)
+        knn_test([0.0, 0.0], x_train, k=2, threshold=-np.inf, covariance=1.0)
 
 
 def test_more_conditioning_means_a_smaller_region():
     rng = np.random.default_rng(5)
     x_test, x_train = rng.normal(size=(200, 6)), rng.normal(size=(200, 30, 6))
-    detections = detect(x_test, x_train, k=[1, 2, 5, 9], theta=-1.0)
+    detections = detect(x_test, x_train, k=[1, 2, 5, 9], threshold=-1.0)
     detections = detections[detections.selected]
     small, large = selection_region(detections), selection_region(detections, condition_on_k=False)
     assert len(detections) > 150
@@ -218,7 +218,7 @@ def test_n_equals_k(metric):
                 k=[n],
                 metric=metric,
                 features=None,
-                theta=-4.0,
+                threshold=-4.0,
             )
             detections = observed(problem)
             region = selection_region(detections)[0]

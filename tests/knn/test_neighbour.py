@@ -41,21 +41,21 @@ def test_detection_equals_its_definition(metric):
         a = [np.log(distance[ranking[k - 1]]) - np.log(k) / d for k in candidates]
         np.testing.assert_allclose(scores(distance, candidates, d), a, rtol=1e-12)
         k = candidates[int(np.argmax(a))]
-        found = detect(x_test[None], x_train, k=candidates, theta=max(a) - 1e-6, metric=metric)
+        found = detect(x_test[None], x_train, k=candidates, threshold=max(a) - 1e-6, metric=metric)
         assert found.selections[0][:2] == (ranking[k - 1], k) and found.selected[0]
         assert found.score[0] == pytest.approx(max(a), rel=1e-12)
-        assert not detect(x_test[None], x_train, k=candidates, theta=max(a) + 1e-6, metric=metric).selected[0]
+        assert not detect(x_test[None], x_train, k=candidates, threshold=max(a) + 1e-6, metric=metric).selected[0]
 
 
 def test_not_selected():
     rng = np.random.default_rng(2)
-    result = knn_test(rng.normal(size=3), rng.normal(size=(10, 3)), k=2, theta=10.0)
+    result = knn_test(rng.normal(size=3), rng.normal(size=(10, 3)), k=2, threshold=10.0, covariance=1.0)
     assert isinstance(result, TestResult) and result.status == "not_selected"
     assert np.isnan([result.statistic, result.p_value, result.p_low, result.p_high]).all()
-    assert result.region.shape == (0, 2) and result.n_pieces == 0
+    assert result.region.shape == (0, 2) and result.n_evaluations == 0
     # A test instance that equals its nearest neighbour has the score -inf, and is never an anomaly.
     x = rng.normal(size=(10, 3))
-    assert knn_test(x[4], x, k=1, theta=-np.inf).status == "not_selected"
+    assert knn_test(x[4], x, k=1, threshold=-np.inf, covariance=1.0).status == "not_selected"
 
 
 # --- statistic and equivalent formulations ----------------------------------------------------------------------------
@@ -75,10 +75,12 @@ def test_statistic_equals_direct_whitening():
 
 def test_pvalue_follows_from_statistic_and_region():
     rng = np.random.default_rng(4)
-    result = knn_test(rng.normal(size=5), rng.normal(size=(30, 5)), k=[1, 2, 5], theta=-3.0, condition_on_k=False)
+    result = knn_test(
+        rng.normal(size=5), rng.normal(size=(30, 5)), k=[1, 2, 5], threshold=-3.0, condition_on_k=False, covariance=1.0
+    )
     expected = truncated_pvalue(result.statistic, result.region, null=("chi", 5))
     assert result.p_value == result.p_low == result.p_high == expected
-    assert rg.contains(result.region, result.statistic) and result.seconds > 0 and result.n_pieces == 1
+    assert rg.contains(result.region, result.statistic) and result.seconds > 0 and result.n_evaluations == 1
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -86,7 +88,7 @@ def test_covariance_as_scalar_vector_matrix(metric):
     rng = np.random.default_rng(5)
     for d in (1, 4):
         x, x_train = rng.normal(size=d), rng.normal(size=(20, d))
-        run = lambda c: knn_test(x, x_train, k=[1, 3], theta=-9.0, covariance=c, metric=metric)  # noqa: B023, E731
+        run = lambda c: knn_test(x, x_train, k=[1, 3], threshold=-9.0, covariance=c, metric=metric)  # noqa: B023, E731
         for same in (np.full(d, 0.7), 0.7 * np.eye(d)):
             assert_same_result(run(0.7), run(same))
         variances = rng.uniform(0.5, 2, size=d)
@@ -103,14 +105,14 @@ def test_equivariance(condition_on_k):
     reflection = np.eye(d)[rng.permutation(d)] * rng.choice([-1.0, 1.0], size=d)
     for metric in METRICS:
         shared = dict(k=[1, 2, 4, 8], metric=metric, condition_on_k=condition_on_k)
-        first = knn_test(x, x_train, theta=-1.5, covariance=covariance, **shared)
+        first = knn_test(x, x_train, threshold=-1.5, covariance=covariance, **shared)
         assert first.status == "tested"
         for matrix in (np.eye(d), reflection, rotation)[: 3 if metric == "l2" else 2]:
             a, shift = factor * matrix, rng.normal(size=d)
             second = knn_test(
                 x @ a.T + shift,
                 x_train @ a.T + shift,
-                theta=-1.5 + np.log(factor),
+                threshold=-1.5 + np.log(factor),
                 covariance=a @ covariance @ a.T,
                 **shared,
             )
@@ -124,10 +126,11 @@ def test_linear_features(metric):
     d = 4
     x, x_train, covariance = rng.normal(size=d), rng.normal(size=(25, d)), covariance_matrix(rng, d)
     a = rng.normal(size=(d, d))
-    shared = dict(k=[1, 2, 4], theta=-4.0, metric=metric, condition_on_k=False)
+    shared = dict(k=[1, 2, 4], threshold=-4.0, metric=metric, condition_on_k=False)
     first = knn_test(x, x_train, covariance=covariance, features=a, **shared)
     second = knn_test(x @ a.T, x_train @ a.T, covariance=a @ covariance @ a.T, **shared)
     assert_same_result(first, second)
+    shared["covariance"] = 1.0
     assert_same_result(knn_test(x, x_train, features=np.eye(d), **shared), knn_test(x, x_train, **shared))
     # Fewer features than dimensions: the chi distribution keeps d degrees of freedom.
     result = knn_test(x, x_train, features=a[:2], **shared)
@@ -137,8 +140,8 @@ def test_linear_features(metric):
 def test_order_of_training_instances_and_candidates_does_not_matter():
     rng = np.random.default_rng(8)
     x, x_train, order = rng.normal(size=3), rng.normal(size=(20, 3)), rng.permutation(20)
-    first = knn_test(x, x_train, k=[1, 4, 2], theta=-4.0)
-    second = knn_test(x, x_train[order], k=(4, 2, 1), theta=-4.0)
+    first = knn_test(x, x_train, k=[1, 4, 2], threshold=-4.0, covariance=1.0)
+    second = knn_test(x, x_train[order], k=(4, 2, 1), threshold=-4.0, covariance=1.0)
     assert (first.p_value, first.selection.index) == (second.p_value, order[second.selection.index])
 
 
@@ -162,9 +165,9 @@ def test_results_do_not_depend_on_the_batch(metric, d, features, condition_on_k)
         condition_on_k=condition_on_k,
     )
     seen = {name: shared[name] for name in ("k", "metric", "features")}
-    score = detect(x, x_train, theta=-np.inf, **seen).score
-    theta = score - rng.normal(0.5, 0.7, size=b)
-    together = knn_test_batch(x, x_train, theta=theta, **shared)
+    score = detect(x, x_train, threshold=-np.inf, **seen).score
+    threshold = score - rng.normal(0.5, 0.7, size=b)
+    together = knn_test_batch(x, x_train, threshold=threshold, **shared)
     assert (
         isinstance(together, BatchResult) and len(together) == b and set(together.status) == {"tested", "not_selected"}
     )
@@ -178,11 +181,11 @@ def test_results_do_not_depend_on_the_batch(metric, d, features, condition_on_k)
     for size in (1, 5, 11):
         for start in range(0, b, size):
             part = slice(start, start + size)
-            for i, result in enumerate(knn_test_batch(x[part], x_train[part], theta=theta[part], **shared)):
+            for i, result in enumerate(knn_test_batch(x[part], x_train[part], threshold=threshold[part], **shared)):
                 same(result, start + i)
     for i in range(b):
-        same(knn_test(x[i], x_train[i], theta=theta[i], **shared), i)
-    for i, result in enumerate(knn_test_batch(x[:3], x_train[0], theta=theta[:3], **shared)):
+        same(knn_test(x[i], x_train[i], threshold=threshold[i], **shared), i)
+    for i, result in enumerate(knn_test_batch(x[:3], x_train[0], threshold=threshold[:3], **shared)):
         same(result, i)
 
 
@@ -190,10 +193,10 @@ def test_covariance_and_threshold_of_each_problem():
     rng = np.random.default_rng(10)
     b, n, d = 70, 100, 10  # more than one block
     x, x_train = rng.normal(size=(b, d)), rng.normal(size=(b, n, d))
-    covariance, theta = np.stack([covariance_matrix(rng, d) for _ in range(b)]), rng.normal(0.5, 0.3, size=b)
-    together = knn_test_batch(x, x_train, k=range(1, 11), theta=theta, covariance=covariance)
+    covariance, threshold = np.stack([covariance_matrix(rng, d) for _ in range(b)]), rng.normal(0.5, 0.3, size=b)
+    together = knn_test_batch(x, x_train, k=range(1, 11), threshold=threshold, covariance=covariance)
     for i in range(b):
-        single = knn_test(x[i], x_train[i], k=range(1, 11), theta=theta[i], covariance=covariance[i])
+        single = knn_test(x[i], x_train[i], k=range(1, 11), threshold=threshold[i], covariance=covariance[i])
         np.testing.assert_array_equal(single.p_value, together.p_value[i])
         np.testing.assert_array_equal(single.region, together[i].region)
 
@@ -203,7 +206,7 @@ def test_covariance_and_threshold_of_each_problem():
 
 def broken(**changes):
     rng = np.random.default_rng(11)
-    arguments = dict(x_test=rng.normal(size=3), x_train=rng.normal(size=(8, 3)), k=2, theta=-5.0)
+    arguments = dict(x_test=rng.normal(size=3), x_train=rng.normal(size=(8, 3)), k=2, threshold=-5.0, covariance=1.0)
     arguments.update(changes)
     return arguments.pop("x_test"), arguments.pop("x_train"), arguments
 
@@ -230,8 +233,8 @@ NAN_TRAIN[3, 1] = np.nan
         (dict(k=[]), "whole number"),
         (dict(k="two"), "whole number"),
         (dict(k=np.nan), "whole number"),
-        (dict(theta=np.nan), "theta"),
-        (dict(theta=[0.0]), "knn_test_batch takes one per instance"),
+        (dict(threshold=np.nan), "threshold"),
+        (dict(threshold=[0.0]), "knn_test_batch takes one per instance"),
         (dict(metric="cosine"), "l2, l1, linf"),
         (dict(covariance=0.0), "variances must be positive"),
         (dict(covariance=-1.0), "variances must be positive"),
@@ -243,7 +246,7 @@ NAN_TRAIN[3, 1] = np.nan
         (dict(covariance=np.diag([1.0, 1.0, -1.0])), "positive definite"),
         (dict(covariance=[[1.0, 0.5, 0], [0, 1.0, 0], [0, 0, 1.0]]), "symmetric"),
         (dict(features=np.eye(4)), r"shape \(D, 3\)"),
-        (dict(features=np.full((2, 3), np.nan)), "finite matrix"),
+        (dict(features=np.full((2, 3), np.nan)), "features must be finite"),
     ],
 )
 def test_errors(changes, message):
@@ -258,15 +261,18 @@ def test_errors_of_a_batch():
         knn_test(x_test, x_train, **arguments)
     for too_many in (
         dict(x_train=np.zeros((3, 8, 3))),
-        dict(theta=[0.0, 0.0, 0.0]),
+        dict(threshold=[0.0, 0.0, 0.0]),
         dict(covariance=np.stack([np.eye(3)] * 3)),
     ):
         with pytest.raises(InvalidInputError, match=r"2 test instances but 3 .* give one for each"):
-            knn_test_batch(np.ones((2, 3)), **{"x_train": np.zeros((8, 3)), "k": 1, "theta": 0.0, **too_many})
+            knn_test_batch(
+                np.ones((2, 3)),
+                **{"x_train": np.zeros((8, 3)), "k": 1, "threshold": 0.0, "covariance": 1.0, **too_many},
+            )
     with pytest.raises(InvalidInputError, match="no test instance"):
-        knn_test_batch(np.zeros((0, 3)), np.zeros((8, 3)), k=1, theta=0.0)
+        knn_test_batch(np.zeros((0, 3)), np.zeros((8, 3)), k=1, threshold=0.0, covariance=1.0)
     with pytest.raises(InvalidInputError, match="knn_test takes a single instance"):
-        knn_test_batch(np.zeros(3), np.zeros((8, 3)), k=1, theta=0.0)
+        knn_test_batch(np.zeros(3), np.zeros((8, 3)), k=1, threshold=0.0, covariance=1.0)
 
 
 # --- validity ---------------------------------------------------------------------------------------------------------
@@ -289,15 +295,15 @@ def test_pvalues_are_uniform_under_the_null(k, condition_on_k, metric, quantile,
     rng = np.random.default_rng(12)
     d, scale = 3, np.array([0.5, 1.0, 2.0])
     draw = lambda *shape: scale * rng.normal(size=(*shape, d))  # noqa: E731
-    held_out = detect(draw(5000), draw(5000, n), k=k, theta=-np.inf, metric=metric)
-    theta = np.quantile(held_out.score, quantile)
+    held_out = detect(draw(5000), draw(5000, n), k=k, threshold=-np.inf, metric=metric)
+    threshold = np.quantile(held_out.score, quantile)
     p = np.empty(0)
     while len(p) < TRIALS:
         result = knn_test_batch(
             draw(20_000),
             draw(20_000, n),
             k=k,
-            theta=theta,
+            threshold=threshold,
             covariance=scale**2,
             metric=metric,
             condition_on_k=condition_on_k,
@@ -311,9 +317,9 @@ def test_one_problem_without_a_p_value_does_not_take_the_batch_with_it():
     x, train = rng.normal(size=(9, 3)), rng.normal(size=(9, 20, 3))
     train[4, 5] = train[4, 6] = train[4, 7]
     x[4] = train[4, 5] + [0.1, 0, 0]
-    results = knn_test_batch(x, train, k=2, theta=-np.inf)
+    results = knn_test_batch(x, train, k=2, threshold=-np.inf, covariance=1.0)
     assert [result.status for result in results] == ["tested"] * 4 + ["failed"] + ["tested"] * 4
     assert np.isnan(results[4].p_value) and results[4].region.shape == (0, 2)
     others = np.arange(9) != 4
-    alone = knn_test_batch(x[others], train[others], k=2, theta=-np.inf)
+    alone = knn_test_batch(x[others], train[others], k=2, threshold=-np.inf, covariance=1.0)
     np.testing.assert_array_equal(results.p_value[others], alone.p_value)

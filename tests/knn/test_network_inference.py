@@ -8,9 +8,11 @@ from torch import nn
 
 from sigad.errors import InvalidInputError, UnsupportedOperationError
 from sigad.inference import region as rg
+from sigad.inference.exact import exact
+from sigad.inference.result import Tolerance
 from sigad.inference.truncated import truncated_pvalue
 from sigad.knn import knn_test, knn_test_batch
-from sigad.knn.network import MovingPair, NetworkFeatures, detect_network
+from sigad.knn.network import NeighbourHypothesis, NetworkFeatures, detect_network
 from sigad.study.rates import uniformity
 from tests.knn.test_network_regions import METRICS, bisected, random_problem, selected_along, small_network
 
@@ -32,10 +34,10 @@ def test_linear_networks_agree_with_the_closed_form(metric, condition_on_k):
         matrix = rng.normal(size=(int(rng.integers(1, 7)), d))
         k = sorted(rng.choice(np.arange(1, n + 1), size=min(n, 3), replace=False).tolist())
         x, x_train = rng.normal(size=d), rng.normal(size=(n, d))
-        options = dict(k=k, theta=-1.0, metric=metric, condition_on_k=condition_on_k)
+        options = dict(k=k, threshold=-1.0, covariance=1.0, metric=metric, condition_on_k=condition_on_k)
         for network, features in ((nn.Flatten(), None), (as_module(matrix), matrix)):
             expected = knn_test(x, x_train, features=features, **options)
-            found = knn_test(x, x_train, features=network, atol=0, rtol=1e-7, **options)
+            found = knn_test(x, x_train, features=network, tolerance=Tolerance(0, 1e-7), **options)
             assert found.status == expected.status and found.selection[:2] == expected.selection[:2]
             if found.status == "tested":
                 tested += 1
@@ -53,20 +55,20 @@ def test_bounds_hold_the_exhaustive_p_value():
     rng = np.random.default_rng(7)
     for _ in range(6):
         x, x_train, problem = random_problem(rng, small_network(rng), (1, 6, 6), "l2", n=12)
-        loose = knn_test(x, x_train, **problem, rtol=0.2)
-        tight = knn_test(x, x_train, **problem, atol=0, rtol=1e-9)
+        loose = knn_test(x, x_train, **problem, covariance=1.0, tolerance=Tolerance(1e-6, 0.2))
+        tight = knn_test(x, x_train, **problem, covariance=1.0, tolerance=Tolerance(0, 1e-9))
         assert loose.p_low <= tight.p_value * (1 + 1e-8) and tight.p_value <= loose.p_high * (1 + 1e-8)
         assert tight.p_value == pytest.approx(
             truncated_pvalue(tight.statistic, tight.region, null=("chi", 36)), rel=1e-9
         )
-        assert loose.n_pieces <= tight.n_pieces
+        assert loose.n_evaluations <= tight.n_evaluations
 
 
 def test_a_batch_with_shared_features_is_the_single_tests():
     rng = np.random.default_rng(8)
     network, x_train, x_test = small_network(rng), rng.normal(size=(15, 1, 6, 6)), rng.normal(size=(5, 1, 6, 6))
     covariance = np.diag(rng.uniform(0.5, 2, size=36))
-    options = dict(k=[1, 3, 5], theta=-1.5, covariance=covariance, metric="l2")
+    options = dict(k=[1, 3, 5], threshold=-1.5, covariance=covariance, metric="l2")
     features = NetworkFeatures(network)
     batch = knn_test_batch(x_test, x_train, features=features, train_features=features(x_train), **options)
     for x, of_batch in zip(x_test, batch, strict=True):
@@ -81,7 +83,12 @@ def test_a_batch_with_shared_features_is_the_single_tests():
 def test_nothing_is_selected():
     rng = np.random.default_rng(9)
     result = knn_test(
-        rng.normal(size=(1, 6, 6)), rng.normal(size=(9, 1, 6, 6)), k=2, theta=50.0, features=small_network(rng)
+        rng.normal(size=(1, 6, 6)),
+        rng.normal(size=(9, 1, 6, 6)),
+        k=2,
+        threshold=50.0,
+        features=small_network(rng),
+        covariance=1.0,
     )
     assert result.status == "not_selected" and np.isnan(result.p_value) and len(result.region) == 0
 
@@ -90,7 +97,7 @@ def pair_of(problem):
     x_test, x_train, options = problem
     found, shape, network = detect_network(x_test[None], x_train, **options)
     t = float(np.linalg.norm(found.difference[0]) / np.sqrt(2))
-    return MovingPair.of(network, found, 0, t, shape), found, t
+    return NeighbourHypothesis.of(network, found, 0, t, shape), found, t
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -112,7 +119,7 @@ def test_over_conditioned_regions(metric):
             np.testing.assert_allclose(np.diff(inner, n=2, axis=0), 0, atol=1e-9 * np.abs(inner).max())
         ((a, b),) = pair.order_region()
         assert low <= a < t < b <= high
-        full = pair.search(exhaustive=True).region
+        full = exact(pair, exhaustive=True).region
         np.testing.assert_allclose(rg.intersection(full, [[a, b]]), [[a, b]], rtol=1e-9)
         # The order of the nearest instances stays, and changes, or something else does, behind either end.
         middle, step = pair.middle, pair.direction
@@ -138,7 +145,7 @@ def test_linearised_region_is_that_of_the_linear_network(metric):
         x_test, x_train, options = problem
         pair, found, t = pair_of(problem)
         # The features that the tangents at the observation give, for the definition to work on.
-        eps = 1e-6 * (pair.piece.z[1] - pair.piece.z[0])
+        eps = 1e-6 * np.ptp(pair.piece())
         f = options["features"]
         ends = lambda sign: f(np.stack([pair.middle + sign * z * pair.direction for z in (t - eps, t + eps)]))
         tangents = [(e.mean(axis=0), (e[1] - e[0]) / (2 * eps)) for e in (ends(1), ends(-1))]
@@ -176,16 +183,27 @@ def test_linearised_region_is_that_of_the_linear_network(metric):
 def test_errors(network, error, message):
     rng = np.random.default_rng(1)
     with pytest.raises(error, match=message):
-        knn_test(rng.normal(size=(1, 6, 6)), rng.normal(size=(9, 1, 6, 6)), k=2, theta=-50.0, features=network)
+        knn_test(
+            rng.normal(size=(1, 6, 6)),
+            rng.normal(size=(9, 1, 6, 6)),
+            k=2,
+            threshold=-50.0,
+            features=network,
+            covariance=1.0,
+        )
 
 
 def test_features_that_do_not_belong_to_the_training_instances():
     rng = np.random.default_rng(1)
     x, x_train, features = rng.normal(size=(1, 6, 6)), rng.normal(size=(9, 1, 6, 6)), NetworkFeatures(nn.Flatten())
     with pytest.raises(InvalidInputError, match=r"train_features must be finite, of shape \(9, 36\)"):
-        knn_test(x, x_train, k=2, theta=0.0, features=features, train_features=features(x_train[:5]))
+        knn_test(
+            x, x_train, k=2, threshold=0.0, features=features, train_features=features(x_train[:5]), covariance=1.0
+        )
     with pytest.raises(InvalidInputError, match="those of a network"):
-        knn_test(x.ravel(), x_train.reshape(9, -1), k=2, theta=0.0, train_features=features(x_train))
+        knn_test(
+            x.ravel(), x_train.reshape(9, -1), k=2, threshold=0.0, train_features=features(x_train), covariance=1.0
+        )
 
 
 def test_p_values_are_uniform():
@@ -198,7 +216,13 @@ def test_p_values_are_uniform():
     while len(p_values) < 200:
         x_train = rng.normal(size=(6, 1, 5, 5))
         result = knn_test(
-            rng.normal(size=(1, 5, 5)), x_train, k=[1, 2, 3], theta=-2.2, features=features, rtol=0.1, atol=0.01
+            rng.normal(size=(1, 5, 5)),
+            x_train,
+            k=[1, 2, 3],
+            threshold=-2.2,
+            features=features,
+            tolerance=Tolerance(0.01, 0.1),
+            covariance=1.0,
         )
         if result.status == "tested":
             p_values.append(result.p_value)

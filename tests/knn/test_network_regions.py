@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from sigad.inference import region as rg
-from sigad.knn.network import MovingPair, NetworkFeatures, detect_network
+from sigad.inference.exact import exact
+from sigad.knn.network import NeighbourHypothesis, NetworkFeatures, detect_network
 from tests.real_data import cifar_resnet20, squeezenet
 
 METRICS = ("l2", "l1", "linf")
@@ -50,9 +51,9 @@ def random_problem(rng, network, shape, metric, n=None):
     x_train, x_test = rng.normal(size=(n, *shape)), rng.normal(size=shape)
     features = NetworkFeatures(network)
     problem = dict(k=k, metric=metric, features=features, train_features=features(x_train))
-    seen, *_ = detect_network(x_test[None], x_train, theta=-np.inf, **problem)
-    theta = float(seen.score[0] - 0.3 * rng.exponential()) if rng.random() < 0.8 else -np.inf
-    return x_test, x_train, problem | {"theta": theta}
+    seen, *_ = detect_network(x_test[None], x_train, threshold=-np.inf, **problem)
+    threshold = float(seen.score[0] - 0.3 * rng.exponential()) if rng.random() < 0.8 else -np.inf
+    return x_test, x_train, problem | {"threshold": threshold}
 
 
 def selected_along(x_test, x_train, problem, z, t, j, k, *, condition_on_k):
@@ -75,7 +76,7 @@ def selected_along(x_test, x_train, problem, z, t, j, k, *, condition_on_k):
         score = np.log(np.take_along_axis(distance, ranking[:, ks - 1], -1)) - np.log(ks) / a.shape[1]
     best = score.argmax(-1)
     rows = np.arange(len(a))
-    same = (ranking[rows, ks[best] - 1] == j) & (score[rows, best] > problem["theta"])
+    same = (ranking[rows, ks[best] - 1] == j) & (score[rows, best] > problem["threshold"])
     return same & (ks[best] == k) if condition_on_k else same
 
 
@@ -96,12 +97,13 @@ def assert_region_is_exact(x_test, x_train, problem, *, condition_on_k, points=8
     found, shape, network = detect_network(x_test[None], x_train, **problem)
     assert found.selected[0]
     t = float(np.linalg.norm(found.difference[0]) / np.sqrt(2) / scale)
-    pair = MovingPair.of(network, found, 0, t, shape)
-    result = pair.search(condition_on_k=condition_on_k, exhaustive=True)
+    hypothesis = NeighbourHypothesis.of(network, found, 0, t, shape, condition_on_k=condition_on_k)
+    result = exact(hypothesis, exhaustive=True)
     low, high = result.searched
-    at = lambda z: selected_along(  # noqa: E731
-        x_test, x_train, problem, z, t, found.index[0], found.k[0], condition_on_k=condition_on_k
-    )
+    z = np.linspace(low, high, 50)
+    direct = selected_along(x_test, x_train, problem, z, t, found.index[0], found.k[0], condition_on_k=condition_on_k)
+    at = hypothesis.same
+    np.testing.assert_array_equal(at(z), direct)
     expected = bisected(at, np.unique([*np.linspace(low, high, points), t]))
     for end in expected.ravel():
         assert np.abs(result.region - end).min() <= TOLERANCE * max(1, end), (end, result.region, expected)
@@ -124,7 +126,7 @@ def test_small_networks(metric, condition_on_k):
         network = small_network(rng, channels, size, width=int(rng.integers(2, 6)))
         problem = random_problem(rng, network, (channels, size, size), metric)
         result = assert_region_is_exact(*problem, condition_on_k=condition_on_k)
-        pieces += result.n_pieces
+        pieces += result.n_evaluations
         intervals += len(result.region)
     assert pieces > 9 * 20 and intervals >= 9
 
@@ -143,6 +145,6 @@ def test_networks_with_real_weights(seed):
     features = NetworkFeatures(network)
     x_test, x_train = images[0], images[1:]
     problem = dict(k=[1, 2, 4], metric=METRICS[seed % 3], features=features, train_features=features(x_train))
-    seen, *_ = detect_network(x_test[None], x_train, theta=-np.inf, **problem)
-    problem["theta"] = float(seen.score[0] - 0.1)
+    seen, *_ = detect_network(x_test[None], x_train, threshold=-np.inf, **problem)
+    problem["threshold"] = float(seen.score[0] - 0.1)
     assert_region_is_exact(x_test, x_train, problem, condition_on_k=bool(seed % 4), points=100, scale=30.0)

@@ -78,7 +78,7 @@ def test_the_localization_test_runs_where_the_network_is():
     generator = np.random.default_rng(3)
     net = Reconstruction(unet(), draw_noises(generator, (1, 8, 8))).double()
     x, x_ref = generator.standard_normal((2, 1, 8, 8))
-    given = {"threshold": 1.0, "tolerance": 1e-3}
+    given = {"threshold": 1.0, "tolerance": 1e-3, "covariance": 1.0}
     host = localization_test(net, x, x_ref, **given)
     with elsewhere():
         there = localization_test(net.to(ELSEWHERE), x, x_ref, **given)

@@ -47,18 +47,10 @@ def autoencoder(channels=1, seed=0):
     return Autoencoder(channels, seed).double().eval()
 
 
-def marks(detector, x, line, z):
-    """The marked regions at the points z of the line, (len(z), H, W); where single precision is enough, in it."""
-    z = np.atleast_1d(z)
-    return detector.regions(x + (z - line.statistic)[:, None, None, None] * line.direction)
-
-
-def check_region(detector, x, observed, line, region, searched, points):
+def check_region(hypothesis, region, searched, points):
     """Compare a truncation region with direct selection: on a grid, and on both sides of each end point."""
     grid = np.linspace(*searched, points)
-    same = np.concatenate(
-        [(marks(detector, x, line, part) == observed).all((1, 2)) for part in np.array_split(grid, points // 250 + 1)]
-    )
+    same = hypothesis.same(grid)
     inside = ((region[:, 0] <= grid[:, None]) & (grid[:, None] <= region[:, 1])).any(1)
     np.testing.assert_array_equal(inside, same)
     # Every change between neighbours of the grid, bisected, is an end point; and so are all others: see below.
@@ -66,11 +58,9 @@ def check_region(detector, x, observed, line, region, searched, points):
         low, high = grid[i], grid[i + 1]
         for _ in range(50):
             middle = (low + high) / 2
-            equal = (marks(detector, x, line, middle)[0] == observed).all()
-            low, high = (middle, high) if equal == same[i] else (low, middle)
+            low, high = (middle, high) if hypothesis.same([middle])[0] == same[i] else (low, middle)
         if ((grid[i] <= region) & (region <= grid[i + 1])).sum() == 1:
             assert np.abs(region - low).min() < 1e-9
     ends = region[(region > searched[0]) & (region < searched[1])]
     for end in ends:
-        around = marks(detector, x, line, [end - 2e-9, end + 2e-9])
-        assert (around == observed).all((1, 2)).sum() == 1
+        assert hypothesis.same([end - 2e-9, end + 2e-9]).sum() == 1

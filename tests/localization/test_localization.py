@@ -14,10 +14,12 @@ from torch import nn
 
 from sigad.errors import InvalidInputError, NumericalError, UnsupportedOperationError
 from sigad.inference import region as rg
+from sigad.inference.exact import Search
 from sigad.inference.truncated import mean_confidence_interval, truncated_pvalue
 from sigad.line import piecewise
 from sigad.localization import AutoregressiveCovariance, Detector, contrast, localization_test
-from sigad.localization.detector import conservative_interval, linear_piece_pvalue, permutation_pvalue
+from sigad.localization.hypothesis import MaskHypothesis
+from sigad.localization.permutation import permutation_pvalue
 from sigad.study.rates import uniformity
 from tests.localization.small_detectors import autoencoder, check_region, diffusion, small_unet
 
@@ -37,7 +39,7 @@ def selected(size, count):
     found, seed = [], 0
     while len(found) < count:
         detector = Detector(diffusion(seed, size), threshold=THRESHOLD)
-        if detector.detect(images(seed, size)[0]).region.any():
+        if detector.detect(images(seed, size)[0]).mask.any():
             found.append(seed)
         seed += 1
     return found
@@ -47,10 +49,10 @@ def selected(size, count):
 def test_region_of_a_diffusion_model_is_that_of_direct_selection(size, number):
     seed = selected(size, number + 1)[number]
     reconstruct, (x, x_ref) = diffusion(seed, size), images(seed, size)
-    result = localization_test(reconstruct, x, x_ref, threshold=THRESHOLD, exhaustive=FULL)
-    observed, detector = result.selection.region, Detector(reconstruct, threshold=THRESHOLD)
-    line = contrast(observed, x, x_ref)
-    check_region(detector, x, observed, line, result.region, result.searched, POINTS)
+    result = localization_test(reconstruct, x, x_ref, covariance=1.0, threshold=THRESHOLD, exhaustive=FULL)
+    observed, detector = result.selection.mask, Detector(reconstruct, threshold=THRESHOLD)
+    hypothesis = MaskHypothesis(detector, x, observed, contrast(observed, x, x_ref, 1.0))
+    check_region(hypothesis, result.region, result.searched, POINTS)
     assert rg.contains(result.region, result.statistic)
 
 
@@ -61,12 +63,13 @@ def test_region_of_an_autoencoder_is_that_of_direct_selection(channels):
     reconstruct, dense = autoencoder(channels), toeplitz(0.5 ** np.arange(64.0 * channels))
     for seed in range(3):
         x, x_ref = images(seed, channels=channels)
-        arguments = {"threshold": THRESHOLDS[channels], "covariance": dense, "mask": mask, "exhaustive": True}
+        arguments = {"threshold": THRESHOLDS[channels], "covariance": dense, "within": mask, "exhaustive": True}
         result = localization_test(reconstruct, x, x_ref, **arguments)
-        observed = result.selection.region
+        observed = result.selection.mask
         assert observed.any() and not observed[~mask].any()
-        detector = Detector(reconstruct, threshold=THRESHOLDS[channels], mask=mask)
-        check_region(detector, x, observed, contrast(observed, x, x_ref, dense), result.region, result.searched, 4_000)
+        detector = Detector(reconstruct, threshold=THRESHOLDS[channels], within=mask)
+        hypothesis = MaskHypothesis(detector, x, observed, contrast(observed, x, x_ref, dense))
+        check_region(hypothesis, result.region, result.searched, 4_000)
         structured = localization_test(
             reconstruct, x, x_ref, **arguments | {"covariance": AutoregressiveCovariance(0.5)}
         )
@@ -94,15 +97,18 @@ def test_contrast():
 def test_order_of_operations_does_not_matter():
     seed = selected(8, 3)[-1]
     reconstruct, (x, x_ref) = diffusion(seed), images(seed)
-    test = lambda **options: localization_test(reconstruct, x, x_ref, threshold=THRESHOLD, exhaustive=True, **options)  # noqa: E731
+
+    def test(**options):
+        return localization_test(reconstruct, x, x_ref, covariance=1.0, threshold=THRESHOLD, exhaustive=True, **options)
+
     results = [test(), test(dtype=torch.float64), test(memory_budget=4_000_000)]
     for other in results[1:]:
         assert other.p_value == pytest.approx(results[0].p_value, abs=1e-6, rel=1e-6)
         np.testing.assert_allclose(other.region, results[0].region, rtol=0, atol=1e-8)
     # A search that stops early brackets it, and looks at less.
-    early = localization_test(reconstruct, x, x_ref, threshold=THRESHOLD, tolerance=0.05)
+    early = localization_test(reconstruct, x, x_ref, covariance=1.0, threshold=THRESHOLD, tolerance=0.05)
     assert early.p_low - 1e-12 <= results[0].p_value <= early.p_high + 1e-12 <= early.p_low + 0.05 + 1e-9
-    assert early.n_pieces < results[0].n_pieces
+    assert early.n_evaluations < results[0].n_evaluations
     low, high = results[0].confidence_interval
     assert early.confidence_interval[0] <= low + 1e-9 and high - 1e-9 <= early.confidence_interval[1]
 
@@ -110,13 +116,12 @@ def test_order_of_operations_does_not_matter():
 def test_linear_piece_lies_in_the_region():
     for seed in selected(8, 4):
         reconstruct, (x, x_ref) = diffusion(seed), images(seed)
-        result = localization_test(reconstruct, x, x_ref, threshold=THRESHOLD, tolerance=0.1)
-        line = contrast(result.selection.region, x, x_ref)
+        result = localization_test(reconstruct, x, x_ref, covariance=1.0, threshold=THRESHOLD, tolerance=0.1)
+        line = contrast(result.selection.mask, x, x_ref, 1.0)
         detector = Detector(reconstruct, threshold=THRESHOLD)
-        p_value, interval, pieces = linear_piece_pvalue(detector, x, result.selection.region, line)
+        interval = MaskHypothesis(detector, x, result.selection.mask, line).piece_region()
         ours = rg.component(result.region, line.statistic)[0]
         assert ours[0] - 1e-9 <= interval[0, 0] < line.statistic < interval[0, 1] <= ours[1] + 1e-9
-        assert p_value == pytest.approx(truncated_pvalue(line.statistic, interval)) and pieces > 0
         # It is a linear piece: the scores at its ends determine those within.
         z = np.array([interval[0, 0], interval[0].mean(), interval[0, 1]])
         scores = detector.scores(x + (z - line.statistic)[:, None, None, None] * line.direction)
@@ -127,15 +132,15 @@ def test_smooth_network_made_piecewise_linear():
     smooth = small_unet(activation="silu")
     seed, (x, x_ref) = 1, images(1)
     with pytest.raises(UnsupportedOperationError, match="silu"):
-        localization_test(diffusion(seed, unet=smooth), x, x_ref, threshold=0.1)
+        localization_test(diffusion(seed, unet=smooth), x, x_ref, covariance=1.0, threshold=0.1)
     reconstruct = diffusion(seed, unet=piecewise(smooth))
-    result = localization_test(reconstruct, x, x_ref, threshold=0.5, tolerance=0.05)
+    result = localization_test(reconstruct, x, x_ref, covariance=1.0, threshold=0.5, tolerance=0.05)
     assert result.status == "tested" and result.p_low <= result.p_value <= result.p_high
 
 
 def test_confidence_interval_takes_the_unknown_at_its_worst():
     region, statistic = np.array([[-1.5, 0.2], [0.5, 1.9]]), 0.9
-    low, high = conservative_interval(statistic, region, (-2.0, 2.0))
+    low, high = Search(statistic, region, (-2.0, 2.0), *[np.nan] * 5).confidence_interval()
     for right in ([], [[2.5, 3.0]], [[2.0, np.inf]]):
         for left in ([], [[-4.0, -2.5]], [[-np.inf, -2.0]]):
             exact = mean_confidence_interval(
@@ -151,19 +156,19 @@ def test_effect_and_its_interval():
         result = localization_test(
             autoencoder(), x, x_ref, threshold=0.7, covariance=covariance, alternative="equal-tailed", exhaustive=True
         )
-        region = result.selection.region
+        region = result.selection.mask
         assert result.effect == pytest.approx(x[0][region].mean() - x_ref[0][region].mean(), rel=1e-12)
         low, high = result.confidence_interval
         assert low < high
         # The interval inverts the equal-tailed test.
         assert (result.p_value <= 0.05) == (not low < 0 < high)
-        assert result.selection.scores.shape == (8, 8) and result.n_pieces > 1
+        assert result.selection.scores.shape == (8, 8) and result.n_evaluations > 1
 
 
 def test_nothing_marked_is_not_tested():
-    result = localization_test(autoencoder(), *images(0), threshold=100.0)
+    result = localization_test(autoencoder(), *images(0), covariance=1.0, threshold=100.0)
     assert result.status == "not_selected" and np.isnan(result.p_value) and np.isnan(result.effect)
-    assert not result.selection.region.any() and result.region.shape == (0, 2)
+    assert not result.selection.mask.any() and result.region.shape == (0, 2)
 
 
 def test_p_values_of_true_nulls_are_uniform():
@@ -171,7 +176,9 @@ def test_p_values_of_true_nulls_are_uniform():
     # diffusion models are in results/reference.
     p_values, naive = [], []
     for seed in range(200):
-        result = localization_test(autoencoder(seed=1), *images(seed, size=6), threshold=0.6, tolerance=1e-3)
+        result = localization_test(
+            autoencoder(seed=1), *images(seed, size=6), covariance=1.0, threshold=0.6, tolerance=1e-3
+        )
         if result.status == "tested":
             p_values.append(result.p_value)
             naive.append(float(truncated_pvalue(result.statistic, rg.WHOLE_LINE)))
@@ -182,12 +189,12 @@ def test_p_values_of_true_nulls_are_uniform():
 
 def test_permutation_test():
     detector, rng = Detector(autoencoder(), threshold=0.6), np.random.default_rng(0)
-    statistic = lambda region, a, b: contrast(region, a, b).statistic  # noqa: E731
+    statistic = lambda mask, a, b: contrast(mask, a, b, 1.0).statistic  # noqa: E731
     x, x_ref = images(1)
     shifted = [
-        permutation_pvalue(detector.regions, x + shift, x_ref, statistic, T, rng, permutations=150)
+        permutation_pvalue(detector.masks, x + shift, x_ref, statistic, T, rng, permutations=150)
         for shift in (0.0, 1.0)
-        for T in [contrast(detector.detect(x + shift).region, x + shift, x_ref).statistic]
+        for T in [contrast(detector.detect(x + shift).mask, x + shift, x_ref, 1.0).statistic]
     ]
     assert shifted[1] < 0.02 < shifted[0] <= 1
     with pytest.raises(NumericalError, match="permutations"):
@@ -204,27 +211,38 @@ def test_permutation_test():
         ({"covariance": np.eye(3)}, "covariance"),
         ({"covariance": -1.0}, "positive"),
         ({"filter_size": 2}, "odd"),
-        ({"mask": np.ones((4, 4), bool)}, "mask"),
-        ({"mask": np.ones((8, 8))}, "boolean"),
-        ({"tolerance": 0.0}, "tolerance"),
+        ({"within": np.ones((4, 4), bool)}, "within"),
+        ({"within": np.ones((8, 8))}, "boolean"),
+        ({"tolerance": -1.0}, "tolerance"),
         ({"reconstruct": torch.relu}, "Module"),
         ({"reconstruct": autoencoder().train()}, "eval"),
         ({"reconstruct": nn.Sequential(nn.Conv2d(1, 1, 3)).eval()}, "same shape"),
     ],
 )
 def test_wrong_input(changes, message):
-    arguments = {"reconstruct": autoencoder(), "x": images(0)[0], "x_ref": images(0)[1], "threshold": 0.5} | changes
+    arguments = {
+        "reconstruct": autoencoder(),
+        "x": images(0)[0],
+        "x_ref": images(0)[1],
+        "threshold": 0.5,
+        "covariance": 1.0,
+    } | changes
     with pytest.raises(InvalidInputError, match=message):
         localization_test(**arguments)
 
 
-def test_an_unsupported_operation_is_named():
+@pytest.mark.parametrize("threshold", [0.1, 100.0])
+def test_an_unsupported_operation_is_named_whether_or_not_something_is_marked(threshold):
     with pytest.raises(UnsupportedOperationError, match="sigmoid"):
-        localization_test(nn.Sequential(autoencoder(), nn.Sigmoid()).eval(), *images(0), threshold=0.1)
+        localization_test(
+            nn.Sequential(autoencoder(), nn.Sigmoid()).eval(), *images(0), covariance=1.0, threshold=threshold
+        )
 
 
 def test_tensors_and_single_precision_modules():
     x, x_ref = images(2)
-    double = localization_test(autoencoder(), x, x_ref, threshold=0.7)
-    single = localization_test(autoencoder().float(), torch.tensor(x), torch.tensor(x_ref), threshold=0.7)
+    double = localization_test(autoencoder(), x, x_ref, covariance=1.0, threshold=0.7)
+    single = localization_test(
+        autoencoder().float(), torch.tensor(x), torch.tensor(x_ref), covariance=1.0, threshold=0.7
+    )
     assert single.p_value == pytest.approx(double.p_value, rel=1e-6)

@@ -82,12 +82,12 @@ def test_the_threshold_leaves_each_instance_out():
     for i in range(20):
         distance = np.abs(np.delete(f, i, axis=0) - f[i]).sum(-1)
         expected.append(scores(distance, (1, 3), 3).max())
-    found = knn_images.threshold(f, (1, 3), 0.9, n=19, metric="l1")
-    assert found == knn_images.threshold(f, (1, 3), 0.9, n=100, metric="l1")
-    assert found < knn_images.threshold(f, (1, 3), 0.9, n=5, metric="l1")
+    found = knn_images.calibrated_threshold(f, (1, 3), 0.9, n=19, metric="l1")
+    assert found == knn_images.calibrated_threshold(f, (1, 3), 0.9, n=100, metric="l1")
+    assert found < knn_images.calibrated_threshold(f, (1, 3), 0.9, n=5, metric="l1")
     assert found == pytest.approx(np.quantile(expected, 0.9, method="higher"))
     with pytest.raises(InvalidInputError, match="too few"):
-        knn_images.threshold(f[:3], (1, 3), 0.9, n=2)
+        knn_images.calibrated_threshold(f[:3], (1, 3), 0.9, n=2)
 
 
 def test_settings_that_cannot_be_computed_are_named():

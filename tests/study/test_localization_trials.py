@@ -54,7 +54,7 @@ def test_every_baseline(method, model):
     assert ((rows["p_low"] <= rows["p_value"]) & (rows["p_value"] <= rows["p_high"]))[tested].all()
     assert (rows["null_true"][tested] == True).all()  # noqa: E712
     parts = [run(method, model, range(start, start + 2)) for start in (0, 2, 4)]
-    for name in ("status", "statistic", "p_value", "p_low", "p_high", "n_pieces"):
+    for name in ("status", "statistic", "p_value", "p_low", "p_high", "n_evaluations"):
         np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), rows[name])
     assert methods.load(method).LABEL
     assert (Path(__file__).parents[2] / "workflow" / "rules" / "trials" / f"{method}.smk").is_file()

@@ -118,7 +118,7 @@ def test_rows_survive_the_file(tmp_path):
         "p_value": np.array([1e-320, np.nan, np.nan]),
         "p_low": np.array([0.0, np.nan, np.nan]),
         "p_high": np.array([1.0, np.nan, np.nan]),
-        "n_pieces": np.array([1, 0, 0]),
+        "n_evaluations": np.array([1, 0, 0]),
         "seconds": np.array([0.1, 0.0, 0.0]),
     }
     write_rows(tmp_path / "a.parquet", rows)

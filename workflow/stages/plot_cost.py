@@ -20,10 +20,10 @@ with stage_log(snakemake.log[0]) as log:
         files[params.settings[setting][x], method].append(path)
     result = []
     for (value, method), paths in files.items():
-        rows = read_rows(paths, columns=("status", "n_pieces", "seconds"))
+        rows = read_rows(paths, columns=("status", "n_evaluations", "seconds"))
         tested = rows["status"] == "tested"
         line = {x: value, "method": method, "n_trials": len(tested), "n_tested": int(tested.sum())}
-        for name in ("n_pieces", "seconds"):
+        for name in ("n_evaluations", "seconds"):
             some = rows[name][tested]
             quantiles = np.quantile(some, LEVELS) if len(some) else [np.nan] * len(LEVELS)
             line |= {f"{name}_{label}": q for label, q in zip(("low", "median", "high"), quantiles, strict=True)}

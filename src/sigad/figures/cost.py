@@ -17,7 +17,7 @@ def plot_cost(frame: pd.DataFrame, *, x: str) -> Figure:
     methods, ticks = list(dict.fromkeys(frame["method"])), list(dict.fromkeys(frame[x]))
     with sns.axes_style("ticks"), plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(6.4, 2.7), layout="constrained")
-        for axis, quantity in zip(axes, ("n_pieces", "seconds"), strict=True):
+        for axis, quantity in zip(axes, ("n_evaluations", "seconds"), strict=True):
             for method in methods:
                 rows = frame[frame["method"] == method]
                 middle = rows[f"{quantity}_median"]

@@ -34,7 +34,7 @@ NAMES = {
     "dataset": "data set",
     "size": "side of the image in pixels",
     "variance_images": "independent images from which the variance is estimated",
-    "n_pieces": "linear pieces",
+    "n_evaluations": "linear pieces",
     "seconds": "seconds per p-value",
     "type1": "Type I error rate",
     "power": "power",

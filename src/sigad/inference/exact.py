@@ -1,19 +1,26 @@
-"""Search along the line for the truncation region, outward from the observed statistic, until the p-value is known."""
+"""The exact engine: the truncation region of a piecewise-linear detector, searched outward from the observed statistic
+until the p-value is known."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from sigad.errors import InvalidInputError, NumericalError
 from sigad.inference import region as rg
+from sigad.inference.hypothesis import PiecewiseHypothesis
 from sigad.inference.region import Region
-from sigad.inference.truncated import Alternative, Null, log_mass, pvalue_bounds, truncated_pvalue
-
-Selection = Callable[[Region], tuple[Region, int]]
-"""Windows (k, 2) -> the part of them where the selection equals the observed one, (m, 2), and the number of linear
-pieces looked at."""
+from sigad.inference.result import TOLERANCE, Tolerance
+from sigad.inference.truncated import (
+    Alternative,
+    Null,
+    log_mass,
+    mean_confidence_interval,
+    pvalue_bounds,
+    truncated_pvalue,
+)
 
 NEGLIGIBLE = 1e-12
 """By default the window ends where the mass beyond is this share of the mass beyond the statistic."""
@@ -29,90 +36,109 @@ GOALS = 32
 
 
 @dataclass(frozen=True)
-class SearchResult:
-    """What a search found.
+class Search:
+    """What an engine found on the line.
 
     Attributes
     ----------
+    statistic : observed.
     region : (m, 2) the truncation region within ``searched``: sorted disjoint intervals of z.
     searched : (low, high), the part of the line that has been searched.
     p_value : the selective p-value if nothing outside of ``searched`` belongs to the region.
     p_low, p_high : bounds on the p-value, whatever lies outside of ``searched``.
-    n_pieces : number of linear pieces looked at.
+    n_evaluations : linear pieces looked at.
     seconds : wall time.
     """
 
+    statistic: float
     region: Region
     searched: tuple[float, float]
     p_value: float
     p_low: float
     p_high: float
-    n_pieces: int
+    n_evaluations: int
     seconds: float
 
+    def confidence_interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Selective confidence interval for the mean of the statistic (normal null), whatever lies outside of
+        ``searched``.
 
-def search(
-    select: Selection,
-    statistic: float,
+        Truncation regions that extend further to the right move both bounds down, those that extend further to the
+        left move them up: the lower bound takes all that is unknown on the right, the upper one all on the left.
+        """
+        right = rg.union(self.region, [[self.searched[1], np.inf]])
+        left = rg.union(self.region, [[-np.inf, self.searched[0]]])
+        return (
+            mean_confidence_interval(self.statistic, right, level=level)[0],
+            mean_confidence_interval(self.statistic, left, level=level)[1],
+        )
+
+
+def exact(
+    hypothesis: PiecewiseHypothesis,
     *,
-    null: Null = "normal",
     alternative: Alternative = "two-sided",
+    tolerance: Tolerance | float = TOLERANCE,
     window: tuple[float, float] | None = None,
-    atol: float = 1e-6,
-    rtol: float = 0.01,
     exhaustive: bool = False,
-    polish: Selection | None = None,
-) -> SearchResult:
-    """The p-value of a statistic, given that the data lie where the selection is the observed one.
+    dtype: torch.dtype = torch.float32,
+) -> Search:
+    """The p-value of a hypothesis, given that the data lie where the selection is the observed one.
 
-    The line is searched in steps outward from the statistic, on both sides at once, until
-    ``p_high - p_low <= max(atol, rtol * p_high)`` or the window is exhausted. Everything that has not been searched,
-    the tails beyond the window too, counts as unknown in the bounds. Each step leads to where the bounds would be close
-    enough if nothing more were found, and no further.
+    The line is searched in steps outward from the statistic, on both sides at once, until ``p_high - p_low`` is within
+    the tolerance or the window is exhausted. Everything that has not been searched, the tails beyond the window too,
+    counts as unknown in the bounds. Each step leads to where the bounds would be close enough if nothing more were
+    found, and no further.
 
     Parameters
     ----------
-    select : called as ``select(windows)`` for windows (k, 2), finite, sorted and disjoint. It returns the part of them
-        on which the selection equals the observed one, an (m, 2) array of sorted disjoint intervals, and the number of
-        linear pieces it went through. It knows the image, the detector and the observed selection; this function knows
-        none of them. For a detector that marks where a score exceeds a threshold::
-
-            line = sigad.line.Restriction(score_map, x_obs - statistic * b, b, memory_budget=2**30)
-
-            def select(windows):
-                parts = list(line.chunks(*windows))
-                agree = [sigad.line.agreement(f, threshold, observed) for f in parts]
-                return sigad.inference.region.union(*agree), sum(f.pieces for f in parts)
-
-        Memory is bounded by the Restriction, whatever the length of the windows.
-    statistic : the observed statistic, in units of its standard deviation under the normal null.
-    null, alternative : as in :func:`sigad.inference.truncated.truncated_pvalue`. For ("chi", df), z >= 0.
+    hypothesis : the detector along the line; only its ``statistic``, ``null`` and ``region`` are asked for.
+    alternative : as in :func:`sigad.inference.truncated.truncated_pvalue`.
+    tolerance : on p_high - p_low; a number is absolute.
     window : part of the line to search at most. By default it ends where the null has no more than 1e-12 of the mass
-        that it has beyond the statistic.
-    atol, rtol : tolerance on p_high - p_low, absolute and relative to p_high.
+        that it has beyond the statistic. For ("chi", df), z >= 0.
     exhaustive : search the whole window, whatever the bounds.
-    polish : the same selection in higher precision (a Restriction in float64). It is asked for a tiny window around
-        each end point that ``select`` found, which replaces what was found there; the windows grow until both agree
-        on their borders.
+    dtype : precision of the search. In single precision, every end point found is looked for again in double precision,
+        in a tiny window around it that grows until both agree on its borders; and where single precision does not
+        suffice (a score so close to the threshold that it takes the other side), all of it is done in double.
 
     Raises
     ------
-    InvalidInputError : the statistic is not in the window, or a tolerance is negative.
-    NumericalError : the statistic does not lie in the region found, or polishing contradicts the search.
+    InvalidInputError : the statistic is not in the window, or the tolerance is negative.
+    NumericalError : the selection at the statistic is not the observed one, in double precision too.
     """
     started = time.perf_counter()
-    low, high = _window(statistic, null) if window is None else map(float, window)
-    if not (np.isfinite([low, high]).all() and low <= statistic <= high and low < high):
-        raise InvalidInputError(f"the statistic {statistic} is not in the finite window [{low}, {high}]")
-    if atol < 0 or rtol < 0:
-        raise InvalidInputError("atol and rtol must not be negative")
+    tolerance = Tolerance.of(tolerance)
+    low, high = _window(hypothesis.statistic, hypothesis.null) if window is None else map(float, window)
+    if not (np.isfinite([low, high]).all() and low <= hypothesis.statistic <= high and low < high):
+        raise InvalidInputError(f"the statistic {hypothesis.statistic} is not in the finite window [{low}, {high}]")
+    options = (alternative, tolerance, np.array([low, high]), exhaustive)
+    try:
+        found = _search(hypothesis, *options, dtype)
+    except NumericalError:
+        if dtype == torch.float64:
+            raise
+        found = _search(hypothesis, *options, torch.float64)
+    region, searched, bounds, pieces = found
+    p_value = float(truncated_pvalue(hypothesis.statistic, region, null=hypothesis.null, alternative=alternative))
+    ends = (float(searched[0]), float(searched[1]))
+    return Search(hypothesis.statistic, region, ends, p_value, *bounds, pieces, time.perf_counter() - started)
+
+
+def _search(
+    hypothesis: PiecewiseHypothesis,
+    alternative: Alternative,
+    tolerance: Tolerance,
+    widest: np.ndarray,
+    exhaustive: bool,
+    dtype: torch.dtype,
+) -> tuple[Region, np.ndarray, tuple[float, float], int]:
+    """The region, the part of the line searched (2,), the bounds on the p-value, and the pieces looked at."""
+    statistic, null = hypothesis.statistic, hypothesis.null
 
     def bounds(found: Region, searched: np.ndarray) -> tuple:
         """Bounds on the p-value if the window (..., 2) has been searched."""
         return pvalue_bounds(statistic, found, searched[..., None, :], null=null, alternative=alternative)
-
-    def enough(p_low, p_high):
-        return p_high - p_low <= np.maximum(atol, rtol * p_high)
 
     def goal(found: Region, searched: np.ndarray) -> np.ndarray:
         """The shortest larger window that is enough if nothing more is found in it."""
@@ -121,35 +147,33 @@ def search(
         sides = [np.linspace(*ends, GOALS + 1) for ends in zip(searched, widest, strict=True)]
         goals = np.stack(np.meshgrid(*sides), -1).reshape(-1, 2)
         larger = (goals != searched).any(1)  # the present window is known not to do, whatever its rounding
-        fits = enough(*bounds(found, goals)) & larger
+        fits = tolerance.met(*bounds(found, goals)) & larger
         fits[-1] = True
         return goals[fits][np.argmin(np.diff(goals[fits], axis=1))]
 
-    widest, width = np.array([low, high]), FIRST * (high - low)
+    low, high = widest
+    width = FIRST * (high - low)
     searched = np.array([max(low, statistic - width / 2), min(high, statistic + width / 2)])
     region, unseen, pieces = rg.EMPTY, searched[None], 0
     while True:
-        found, count = select(unseen)
+        found, count = hypothesis.region(unseen, dtype)
         region, pieces = rg.union(region, rg.intersection(found, unseen)), pieces + count
-        _check_holds(region, statistic, 0.0 if polish is None else HALO * max(1.0, abs(statistic)))
+        _check_holds(region, statistic)
         p_low, p_high = map(float, bounds(region, searched))
-        done = (searched == widest).all() or (not exhaustive and enough(p_low, p_high))
-        if done and polish is not None:
-            region = _polished(region, searched, polish)
-            _check_holds(region, statistic, 0.0)
+        done = (searched == widest).all() or (not exhaustive and tolerance.met(p_low, p_high))
+        if done and dtype != torch.float64:
+            region = _polished(region, searched, hypothesis)
+            _check_holds(region, statistic)
             p_low, p_high = map(float, bounds(region, searched))
-            done = (searched == widest).all() or enough(p_low, p_high)
+            done = (searched == widest).all() or tolerance.met(p_low, p_high)
         if done:
-            break
+            return region, searched, (p_low, p_high), pieces
         seen, searched = searched, goal(region, searched)
         unseen = rg.intersection(searched[None], rg.complement(seen[None]))
-    p_value = float(truncated_pvalue(statistic, region, null=null, alternative=alternative))
-    ends = (float(searched[0]), float(searched[1]))
-    return SearchResult(region, ends, p_value, p_low, p_high, pieces, time.perf_counter() - started)
 
 
-def _check_holds(region: Region, statistic: float, reach: float) -> None:
-    if not rg.contains(region + np.array([-reach, reach]), statistic):
+def _check_holds(region: Region, statistic: float) -> None:
+    if not rg.contains(region, statistic):
         raise NumericalError(
             f"the selection at the observed statistic {statistic} is not the observed selection: "
             "pass the data, the detector and the selection in the precision in which the selection was made"
@@ -178,8 +202,8 @@ def _where(decreasing: Callable[[float], float], start: float, goal: float, end:
     return above
 
 
-def _polished(found: Region, window: np.ndarray, polish: Selection) -> Region:
-    """Replace the neighbourhoods of the end points inside the window by what `polish` finds there."""
+def _polished(found: Region, window: np.ndarray, hypothesis: PiecewiseHypothesis) -> Region:
+    """Replace the neighbourhoods of the end points inside the window by what double precision finds there."""
     halo = HALO
     while True:
         ends = found[(found > window[0]) & (found < window[1])]
@@ -187,7 +211,7 @@ def _polished(found: Region, window: np.ndarray, polish: Selection) -> Region:
             return found
         reach = halo * np.maximum(1.0, np.abs(ends))
         near = rg.intersection(rg.as_region(np.stack([ends - reach, ends + reach], 1)), [window])
-        exact = rg.intersection(polish(near)[0], near)
+        exact = rg.intersection(hypothesis.region(near, torch.float64)[0], near)
         borders = near[(near > window[0]) & (near < window[1])]
         # A border belongs to both neighbourhood and rest: there both must say the same.
         if (rg.contains(found, borders) == rg.contains(exact, borders)).all():

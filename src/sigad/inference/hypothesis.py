@@ -6,7 +6,7 @@ p-value; it knows no detector, and no detector knows an engine.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,10 @@ from sigad.errors import NumericalError
 from sigad.inference import region as rg
 from sigad.inference.region import Region
 from sigad.inference.truncated import Null
+from sigad.line import Restriction
 
 FARTHEST = 40.0
-"""A linear piece is followed so far beyond the statistic, in standard deviations; what is beyond has no probability."""
+"""A linear piece is followed so far beyond statistic and mode, in standard deviations."""
 
 
 class Hypothesis(ABC):
@@ -42,29 +43,41 @@ class PiecewiseHypothesis(Hypothesis):
     """A hypothesis whose detector is piecewise linear along the line, so that its truncation region can be computed."""
 
     @abstractmethod
-    def parts(self, windows: Region, dtype: torch.dtype) -> Iterable[Any]:
-        """The detector's scores or features on the windows (k, 2), sorted and disjoint, from left to right, in parts of
-        bounded memory: :class:`~sigad.line.function.LineFunction`, or structures of them."""
+    def restriction(self, dtype: torch.dtype) -> Restriction:
+        """The detector's scores or features restricted to the line, in a precision."""
 
     @abstractmethod
     def agreement(self, part: Any) -> Region:
-        """Where in its window a part selects what was selected, (m, 2)."""
+        """Where in its window a part selects what was selected, (m, 2). A part is what the restriction's module
+        returns: a :class:`~sigad.line.function.LineFunction`, or a structure of them."""
 
     def region(self, windows: Region, dtype: torch.dtype = torch.float64) -> tuple[Region, int]:
         """The part of the windows (k, 2) on which the selection is the observed one, (m, 2), and the number of linear
         pieces that were looked at."""
         found, pieces = [rg.EMPTY], 0
-        for part in self.parts(windows, dtype):
+        for part in self._parts(windows, dtype):
             found.append(self.agreement(part))
             pieces += len(_breakpoints(part)) - 1
         return rg.union(*found), pieces
 
+    def _parts(self, windows: Region, dtype: torch.dtype) -> Iterator[Any]:
+        """The restriction on the windows, in parts of bounded memory. Restrictions are kept: each copies the network
+        once and learns how many pieces to expect."""
+        kept = self.__dict__.setdefault("_restrictions", {})
+        if dtype not in kept:
+            kept[dtype] = self.restriction(dtype)
+        return kept[dtype].chunks(*windows)
+
     def piece(self) -> Region:
-        """The linear piece of the detector that holds the statistic, (1, 2), selection or not; cut off ``FARTHEST``
-        beyond it."""
-        low = -np.inf if self.null == "normal" else 0.0
-        ends = [self._edge(max(self.statistic - FARTHEST, low)), self._edge(self.statistic + FARTHEST)]
-        return np.array([ends])
+        """The linear piece of the detector that holds the statistic, (1, 2), selection or not, within ``reach``."""
+        return np.array([[self._edge(limit) for limit in self.reach]])
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """Beyond these two ends the null law has no probability worth a look."""
+        if self.null == "normal":
+            return min(self.statistic, 0.0) - FARTHEST, max(self.statistic, 0.0) + FARTHEST
+        return 0.0, max(self.statistic, np.sqrt(self.null[1])) + FARTHEST
 
     def _edge(self, limit: float) -> float:
         """The first breakpoint on the way from the statistic to the limit, or the limit."""
@@ -73,7 +86,7 @@ class PiecewiseHypothesis(Hypothesis):
             stop = max(at - width, limit) if limit < at else min(at + width, limit)
             # The ends of a part are no breakpoints of the detector.
             window = np.array([[min(at, stop), max(at, stop)]])
-            inside = np.concatenate([_breakpoints(part)[1:-1] for part in self.parts(window, torch.float64)])
+            inside = np.concatenate([_breakpoints(part)[1:-1] for part in self._parts(window, torch.float64)])
             if len(inside):
                 return float(inside.max() if limit < at else inside.min())
             at, width = stop, 4 * width

@@ -1,12 +1,13 @@
 """What a selective test returns."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from sigad.errors import InvalidInputError
 from sigad.inference.region import Region
 
 TESTED = "tested"
@@ -14,8 +15,60 @@ NOT_SELECTED = "not_selected"
 FAILED = "failed"
 
 
-@dataclass(frozen=True)
-class TestResult:
+class Tolerance(NamedTuple):
+    """When the bounds on a p-value are close enough: ``p_high - p_low <= max(atol, rtol * p_high)``.
+
+    An absolute tolerance alone would make small p-values meaningless for multiple testing.
+    """
+
+    atol: float = 1e-6
+    rtol: float = 0.01
+
+    @classmethod
+    def of(cls, tolerance: "Tolerance | float") -> "Tolerance":
+        """A tolerance from a number, which is absolute, or from itself; checked."""
+        try:
+            atol, rtol = tolerance if isinstance(tolerance, tuple) else (float(tolerance), 0.0)
+            if 0 <= atol < 1 and 0 <= rtol < 1:
+                return cls(float(atol), float(rtol))
+        except (TypeError, ValueError):
+            pass
+        raise InvalidInputError(
+            f"tolerance must be a number in [0, 1), or Tolerance(atol, rtol) of two such numbers, not {tolerance!r}"
+        )
+
+    def met(self, p_low: ArrayLike, p_high: ArrayLike) -> NDArray[np.bool_]:
+        """Whether bounds are close enough."""
+        return np.subtract(p_high, p_low) <= np.maximum(self.atol, self.rtol * np.asarray(p_high))
+
+
+TOLERANCE = Tolerance()
+
+
+class _ArraysCompare:
+    """Equality of dataclasses that hold arrays: the same fields, NaN equal to NaN."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and _same(self, other)
+
+    __hash__ = None
+
+
+def _same(a: Any, b: Any) -> bool:
+    if is_dataclass(a) and type(a) is type(b):
+        return all(_same(getattr(a, field.name), getattr(b, field.name)) for field in fields(a))
+    if isinstance(a, (tuple, list)) and type(a) is type(b):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, (float, np.ndarray, np.generic)):
+        a, b = np.asarray(a), np.asarray(b)
+        return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == b.dtype.kind == "f"))
+    return bool(a == b)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TestResult(_ArraysCompare):
     """The result of one selective test.
 
     Attributes
@@ -27,7 +80,7 @@ class TestResult:
     region : (m, 2) truncation region: intervals of z, the statistic's value along the line, that lead to the same
         selection.
     selection : what the detector selected, in the vocabulary of the test.
-    n_pieces : number of linear pieces of the detector along the line that were looked at.
+    n_evaluations : how often the detector was looked at along the line: linear pieces for the exact engine.
     seconds : wall time.
     """
 
@@ -40,18 +93,43 @@ class TestResult:
     p_high: float
     region: Region
     selection: Any
-    n_pieces: int
+    n_evaluations: int
     seconds: float
 
+    def __repr__(self) -> str:
+        if self.status != TESTED:
+            return f"{type(self).__name__}({self.status})"
+        bounds = "" if self.p_low == self.p_high else f" in [{self.p_low:.4g}, {self.p_high:.4g}]"
+        intervals = "1 interval" if len(self.region) == 1 else f"{len(self.region)} intervals"
+        lines = [
+            f"p = {self.p_value:.4g}{bounds}",
+            f"statistic {self.statistic:.4g}, truncation region of {intervals}",
+            f"selection {self.selection}",
+            *self._details(),
+            f"{self.n_evaluations} evaluations, {self.seconds:.3g} s",
+        ]
+        return f"{type(self).__name__}({self.status})\n  " + "\n  ".join(lines)
 
-@dataclass(frozen=True)
-class BatchResult:
+    def _details(self) -> list[str]:
+        """Lines that a child adds when printed."""
+        return []
+
+    def to_frame(self):
+        """One row of a pandas DataFrame: every number of the result, not the region nor the selection's arrays."""
+        import pandas as pd
+
+        numbers = {f.name: getattr(self, f.name) for f in fields(self)}
+        return pd.DataFrame([{k: v for k, v in numbers.items() if isinstance(v, (str, bool, int, float))}])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BatchResult(_ArraysCompare):
     """The results of B tests, as arrays; ``results[b]`` and iteration give each one as a :class:`TestResult`.
 
     ``status`` (B,) of str: also ``"failed"`` where one problem of a batch has no p-value, because its selection holds
     at the observed point only or numbers left their guaranteed accuracy (alone, it raises NumericalError).
     ``statistic``, ``p_value``, ``p_low``, ``p_high`` (B,), ``region`` (B, m, 2) padded with [inf, inf], ``selection``
-    a sequence of B selections, ``n_pieces`` (B,) of int, ``seconds`` (B,).
+    a sequence of B selections, ``n_evaluations`` (B,) of int, ``seconds`` (B,).
     """
 
     status: NDArray[np.str_]
@@ -61,11 +139,16 @@ class BatchResult:
     p_high: NDArray[np.float64]
     region: NDArray[np.float64]
     selection: Any
-    n_pieces: NDArray[np.int64]
+    n_evaluations: NDArray[np.int64]
     seconds: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.status)
+
+    def __repr__(self) -> str:
+        kinds, counts = np.unique(self.status, return_counts=True)
+        found = ", ".join(f"{count} {kind}" for kind, count in zip(kinds, counts, strict=True))
+        return f"BatchResult({len(self)} problems: {found})"
 
     def __getitem__(self, b: int) -> TestResult:
         region = self.region[b]
@@ -77,9 +160,15 @@ class BatchResult:
             p_high=float(self.p_high[b]),
             region=region[region[:, 0] < region[:, 1]],
             selection=self.selection[b],
-            n_pieces=int(self.n_pieces[b]),
+            n_evaluations=int(self.n_evaluations[b]),
             seconds=float(self.seconds[b]),
         )
 
     def __iter__(self) -> Iterator[TestResult]:
         return (self[b] for b in range(len(self)))
+
+    def to_frame(self):
+        """A pandas DataFrame with one row per problem: every number, not the regions."""
+        import pandas as pd
+
+        return pd.concat([result.to_frame() for result in self], ignore_index=True)

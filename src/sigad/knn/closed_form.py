@@ -43,7 +43,7 @@ def selection_region(detections: Detections, *, condition_on_k: bool = True) -> 
 def _region_for(lines: Crossings, detections: Detections, k: NDArray) -> NDArray:
     """The r at which j is the k-th neighbour, k (B,) has the largest score, and that score exceeds the threshold."""
     dimension = detections.f_test.shape[-1]
-    low = np.exp(detections.theta + penalty(k, dimension)) / lines.length
+    low = np.exp(detections.threshold + penalty(k, dimension)) / lines.length
     high = np.full(len(k), np.inf)
     extra = []
     for other in detections.candidates:

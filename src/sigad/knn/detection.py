@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sigad.checks import real_array
 from sigad.errors import InvalidInputError
 
 Metric = Literal["l2", "l1", "linf"]
@@ -24,6 +25,9 @@ class KnnSelection(NamedTuple):
     k: int
     score: float
 
+    def __repr__(self) -> str:
+        return f"KnnSelection(index={self.index}, k={self.k}, score={self.score:.4g})"
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -35,12 +39,12 @@ class Detections:
     x_train : (B, n, d) normal training instances.
     f_test, f_train : (B, D), (B, n, D) their features.
     candidates : increasing candidate numbers of neighbours; a single one means that k is fixed.
-    theta : (B,) thresholds of the anomaly score.
+    threshold : (B,) thresholds of the anomaly score.
     metric : distance between features.
     k : (B,) selected numbers of neighbours.
     index : (B,) selected training instances, the k-th neighbours.
     score : (B,) anomaly scores a_k.
-    selected : (B,) whether the test instance is an anomaly, ``score > theta``.
+    selected : (B,) whether the test instance is an anomaly, ``score > threshold``.
     """
 
     x_test: NDArray[np.float64]
@@ -48,7 +52,7 @@ class Detections:
     f_test: NDArray[np.float64]
     f_train: NDArray[np.float64]
     candidates: tuple[int, ...]
-    theta: NDArray[np.float64]
+    threshold: NDArray[np.float64]
     metric: Metric
     k: NDArray[np.int64]
     index: NDArray[np.int64]
@@ -60,7 +64,7 @@ class Detections:
 
     def __getitem__(self, which: slice | NDArray) -> "Detections":
         """The problems that a slice, a mask or an index array names."""
-        arrays = ("x_test", "x_train", "f_test", "f_train", "theta", "k", "index", "score", "selected")
+        arrays = ("x_test", "x_train", "f_test", "f_train", "threshold", "k", "index", "score", "selected")
         return Detections(
             **{name: getattr(self, name)[which] for name in arrays}, candidates=self.candidates, metric=self.metric
         )
@@ -116,10 +120,11 @@ def scores(distances: NDArray, candidates: Sequence[int], dimension: int) -> NDA
 def check_candidates(k: int | Sequence[int], n: int) -> tuple[int, ...]:
     """Candidate numbers of neighbours as an increasing tuple; raises InvalidInputError unless 1 <= k <= n."""
     try:
-        candidates = tuple(sorted({int(c) for c in np.atleast_1d(k) if c == int(c)}))
-    except (TypeError, ValueError) as error:
+        given = np.atleast_1d(np.asarray(k.cpu() if hasattr(k, "cpu") else k))
+        candidates = tuple(sorted({int(c) for c in given if c == int(c)}))
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(f"k must be a whole number or a sequence of them, not {k!r}") from error
-    if not candidates or len(candidates) != np.size(k):
+    if not candidates or len(candidates) != given.size:
         raise InvalidInputError(f"k must be a whole number or a sequence of distinct ones, not {k!r}")
     if candidates[0] < 1 or candidates[-1] > n:
         raise InvalidInputError(
@@ -139,7 +144,7 @@ def detect(
     x_train: ArrayLike,
     *,
     k: int | Sequence[int],
-    theta: ArrayLike,
+    threshold: ArrayLike,
     metric: Metric = "l2",
     features: ArrayLike | None = None,
 ) -> Detections:
@@ -153,7 +158,7 @@ def detect(
     x_test : (B, d) test instances.
     x_train : (B, n, d), or (n, d) when all problems share their training instances.
     k : number of neighbours, or candidates of which the one with the largest score is taken (data-driven k).
-    theta : threshold of the anomaly score, scalar or (B,); must not depend on the instances given here.
+    threshold : threshold of the anomaly score, scalar or (B,); must not depend on the instances given here.
     metric : ``"l2"``, ``"l1"`` or ``"linf"``, the distance between features.
     features : None for the identity, or a matrix (D, d): the features of x are ``features @ x``.
 
@@ -162,7 +167,7 @@ def detect(
     InvalidInputError
         for NaN, infinite values, shapes that do not fit, or k out of range.
     """
-    x_test, x_train = np.asarray(x_test, np.float64), np.asarray(x_train, np.float64)
+    x_test, x_train = real_array(x_test, "x_test"), real_array(x_train, "x_train")
     if x_test.ndim != 2 or x_train.ndim not in (2, 3) or x_test.shape[-1] != x_train.shape[-1] or x_test.shape[-1] < 1:
         raise InvalidInputError(
             "instances must have the shapes (B, d) for test and (n, d) or (B, n, d) for training, "
@@ -172,17 +177,13 @@ def detect(
         x_train = np.broadcast_to(x_train, (len(x_test), *x_train.shape))
     if len(x_train) != len(x_test):
         raise InvalidInputError(f"{len(x_test)} test instances but {len(x_train)} sets of training instances")
-    if not (np.isfinite(x_test).all() and np.isfinite(x_train).all()):
-        raise InvalidInputError("instances must be finite: remove or impute NaN and infinite values first")
     f_test, f_train = x_test, x_train
     if features is not None:
-        matrix = np.asarray(features, np.float64)
-        if matrix.ndim != 2 or matrix.shape[1] != x_test.shape[1] or not np.isfinite(matrix).all():
-            raise InvalidInputError(
-                f"features must be a finite matrix of shape (D, {x_test.shape[1]}), not {matrix.shape}"
-            )
+        matrix = real_array(features, "features")
+        if matrix.ndim != 2 or matrix.shape[1] != x_test.shape[1]:
+            raise InvalidInputError(f"features must be a matrix of shape (D, {x_test.shape[1]}), not {matrix.shape}")
         f_test, f_train = _apply(matrix, x_test), _apply(matrix, x_train)
-    return detect_features(x_test, x_train, f_test, f_train, k=k, theta=theta, metric=metric)
+    return detect_features(x_test, x_train, f_test, f_train, k=k, threshold=threshold, metric=metric)
 
 
 def detect_features(
@@ -192,18 +193,21 @@ def detect_features(
     f_train: NDArray,
     *,
     k: int | Sequence[int],
-    theta: ArrayLike,
+    threshold: ArrayLike,
     metric: Metric = "l2",
 ) -> Detections:
     """Run the detector on features (B, D) and (B, n, D) of instances (B, d) and (B, n, d), however they were computed.
 
-    ``k``, ``theta``, ``metric`` and errors as in :func:`detect`.
+    ``k``, ``threshold``, ``metric`` and errors as in :func:`detect`.
     """
     if metric not in METRICS:
         raise InvalidInputError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}")
-    theta = np.asarray(theta, np.float64)
-    if theta.ndim > 1 or np.isnan(theta).any() or (theta.ndim == 1 and len(theta) != len(x_test)):
-        raise InvalidInputError(f"theta must be a number, or one per test instance, without NaN; not {theta!r}")
+    try:
+        threshold = np.asarray(threshold, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"threshold must be a number, or one per test instance, not {threshold!r}") from error
+    if threshold.ndim > 1 or np.isnan(threshold).any() or (threshold.ndim == 1 and len(threshold) != len(x_test)):
+        raise InvalidInputError(f"threshold must be a number, or one per test instance, without NaN; not {threshold!r}")
     candidates = check_candidates(k, x_train.shape[-2])
     distances = norm(f_test[:, None, :] - f_train, metric)
     a = scores(distances, candidates, f_test.shape[-1])
@@ -216,17 +220,17 @@ def detect_features(
     place = k_best[:, None] - (distances < kth).sum(axis=-1, keepdims=True)
     index = (np.cumsum(tied, axis=-1) == place).argmax(axis=-1)
     score = np.take_along_axis(a, best[:, None], axis=-1)[:, 0]
-    theta = np.broadcast_to(theta, len(x_test))
+    threshold = np.broadcast_to(threshold, len(x_test))
     return Detections(
         x_test=x_test,
         x_train=x_train,
         f_test=f_test,
         f_train=f_train,
         candidates=candidates,
-        theta=theta,
+        threshold=threshold,
         metric=metric,
         k=k_best,
         index=index,
         score=score,
-        selected=score > theta,
+        selected=score > threshold,
     )

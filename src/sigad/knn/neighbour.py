@@ -9,18 +9,17 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import linalg
 
+from sigad.checks import real_array
 from sigad.errors import InvalidInputError, NumericalError
-from sigad.inference.result import FAILED, NOT_SELECTED, TESTED, BatchResult, TestResult
+from sigad.inference.result import FAILED, NOT_SELECTED, TESTED, TOLERANCE, BatchResult, TestResult, Tolerance
 from sigad.inference.truncated import truncated_pvalue
 from sigad.knn.closed_form import selection_region
+from sigad.knn.covariance import statistic
 from sigad.knn.detection import Detections, Metric, detect
 
 # Numbers per block of a batch, so that the working arrays stay in a core's cache.
 _BLOCK = 1 << 15
-# Dimension above which one covariance for all problems is not solved for each of them by a general method.
-_LARGE = 64
 
 
 def blocks(size: int, numbers_each: int) -> list[slice]:
@@ -29,59 +28,18 @@ def blocks(size: int, numbers_each: int) -> list[slice]:
     return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
 
-def statistic(difference: ArrayLike, covariance: ArrayLike = 1.0) -> NDArray[np.float64]:
-    """T = || (2 Sigma)^(-1/2) (x_test - x_j) ||, (B,), chi with d degrees of freedom under H0 without selection.
-
-    Parameters
-    ----------
-    difference : (B, d) x_test - x_j.
-    covariance : of one instance: a scalar (variance), (d,) (variances), (d, d), or (B, d, d) one per problem.
-
-    Raises
-    ------
-    InvalidInputError
-        for shapes that do not fit, NaN, or a covariance that is not positive definite.
-    """
-    difference, covariance = np.asarray(difference, np.float64), np.asarray(covariance, np.float64)
-    b, d = difference.shape
-    if not np.isfinite(covariance).all():
-        raise InvalidInputError("the covariance must be finite")
-    if covariance.ndim == 0 or covariance.shape == (d,):
-        if not (covariance > 0).all():
-            raise InvalidInputError("variances must be positive: drop constant columns or add noise of known variance")
-        return np.sqrt((np.square(difference) / (2 * covariance)).sum(axis=-1))
-    if covariance.shape not in ((d, d), (b, d, d)):
-        raise InvalidInputError(
-            f"covariance must be a scalar, ({d},), ({d}, {d}) or (B, {d}, {d}), not {covariance.shape}"
-        )
-    if not np.allclose(covariance, np.swapaxes(covariance, -1, -2), rtol=1e-8, atol=0):
-        raise InvalidInputError("the covariance matrix must be symmetric")
-    try:
-        factor = np.linalg.cholesky(covariance)
-    except np.linalg.LinAlgError as error:
-        raise InvalidInputError(
-            "the covariance matrix must be positive definite: drop columns that depend on others, or shrink it"
-        ) from error
-    if covariance.ndim == 2 and d > _LARGE:
-        white = np.stack([linalg.solve_triangular(factor, row, lower=True) for row in difference])
-        return np.sqrt(np.square(white).sum(axis=-1) / 2)
-    white = np.linalg.solve(np.broadcast_to(factor, (b, d, d)), difference[..., None])[..., 0]
-    return np.sqrt(np.square(white).sum(axis=-1) / 2)
-
-
 def knn_test_batch(
     x_test: ArrayLike,
     x_train: ArrayLike,
     *,
     k: int | Sequence[int],
-    theta: ArrayLike,
-    covariance: ArrayLike = 1.0,
+    threshold: ArrayLike,
+    covariance: ArrayLike,
     metric: Metric = "l2",
     condition_on_k: bool = True,
     features: ArrayLike | Callable | None = None,
     train_features: ArrayLike | None = None,
-    atol: float = 1e-6,
-    rtol: float = 0.01,
+    tolerance: Tolerance | float = TOLERANCE,
 ) -> BatchResult:
     """Selective p-values of B detected anomalies; :func:`knn_test` for many instances or independent trials at once.
 
@@ -89,10 +47,10 @@ def knn_test_batch(
     ----------
     x_test : (B, d) test instances; (B, *shape) if features is a network.
     x_train : (n, d) shared, or (B, n, d) one training set per test instance; likewise with *shape.
-    theta : threshold, scalar or (B,).
+    threshold : threshold, scalar or (B,).
     covariance : scalar, (d,), (d, d) or (B, d, d).
     train_features : (n, D) or (B, n, D), as in :func:`knn_test`.
-    k, metric, condition_on_k, features, atol, rtol : as in :func:`knn_test`.
+    k, metric, condition_on_k, features, tolerance : as in :func:`knn_test`.
 
     Raises
     ------
@@ -100,7 +58,7 @@ def knn_test_batch(
         for NaN, shapes that do not fit, k out of range, or a covariance that is not positive definite.
     """
     start = time.perf_counter()
-    x_test, x_train = np.asarray(x_test, np.float64), np.asarray(x_train, np.float64)
+    x_test, x_train = real_array(x_test, "x_test"), real_array(x_train, "x_train")
     if callable(features):
         from sigad.knn.network import test_network_batch
 
@@ -108,22 +66,25 @@ def knn_test_batch(
             x_test,
             x_train,
             k=k,
-            theta=theta,
+            threshold=threshold,
             covariance=covariance,
             metric=metric,
             condition_on_k=condition_on_k,
             features=features,
             train_features=train_features,
-            atol=atol,
-            rtol=rtol,
+            tolerance=tolerance,
         )
     if train_features is not None:
         raise InvalidInputError("train_features are those of a network: pass the network as features")
-    covariance, theta = np.asarray(covariance, np.float64), np.asarray(theta, np.float64)
+    covariance, threshold = real_array(covariance, "covariance"), np.asarray(threshold)
     if x_test.ndim != 2:
         raise InvalidInputError(f"x_test must have shape (B, d), not {x_test.shape}; knn_test takes a single instance")
     # Before the batch is cut into blocks, which would hide what is too long.
-    for array, rank, name in ((x_train, 3, "training sets"), (theta, 1, "thresholds"), (covariance, 3, "covariances")):
+    for array, rank, name in (
+        (x_train, 3, "training sets"),
+        (threshold, 1, "thresholds"),
+        (covariance, 3, "covariances"),
+    ):
         if array.ndim == rank and len(array) != len(x_test):
             raise InvalidInputError(
                 f"{len(x_test)} test instances but {len(array)} {name}: give one for each, or one for all"
@@ -135,7 +96,7 @@ def knn_test_batch(
             x_test[block],
             per_problem(x_train, 3),
             k=k,
-            theta=per_problem(theta, 1),
+            threshold=per_problem(threshold, 1),
             metric=metric,
             features=features,
         )
@@ -155,7 +116,7 @@ def knn_test_batch(
         p_high=p,
         region=region,
         selection=[selection for part in parts for selection in part[0].selections],
-        n_pieces=selected.astype(np.int64),
+        n_evaluations=selected.astype(np.int64),
         seconds=np.full(len(t), (time.perf_counter() - start) / len(t)),
     )
 
@@ -201,7 +162,7 @@ def _stack_regions(regions: list[NDArray]) -> NDArray[np.float64]:
 
 
 def test_detections(
-    detections: Detections, covariance: ArrayLike = 1.0, *, condition_on_k: bool = True
+    detections: Detections, covariance: ArrayLike, *, condition_on_k: bool = True
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Statistics (B,), p-values (B,) and regions of z (B, m, 2) of a batch; NaN and empty where nothing is selected."""
     covariance = np.asarray(covariance, np.float64)
@@ -226,14 +187,13 @@ def knn_test(
     x_train: ArrayLike,
     *,
     k: int | Sequence[int],
-    theta: float,
-    covariance: ArrayLike = 1.0,
+    threshold: float,
+    covariance: ArrayLike,
     metric: Metric = "l2",
     condition_on_k: bool = True,
     features: ArrayLike | Callable | None = None,
     train_features: ArrayLike | None = None,
-    atol: float = 1e-6,
-    rtol: float = 0.01,
+    tolerance: Tolerance | float = TOLERANCE,
 ) -> TestResult:
     """Is the test instance, detected as an anomaly by its k nearest neighbours, truly different from the k-th one?
 
@@ -246,8 +206,8 @@ def knn_test(
     x_test : (d,) test instance; of any shape if features is a network.
     x_train : (n, d) normal training instances; (n, *x_test.shape).
     k : number of neighbours; or candidates, of which the one with the largest score is taken (data-driven k).
-    theta : the instance is an anomaly if its score log d_(k) - log(k)/D exceeds theta. Must have been fixed without the
-        instances under test.
+    threshold : the instance is an anomaly if its score log d_(k) - log(k)/D exceeds it. Must have been fixed without
+        the instances under test.
     covariance : of the noise of one instance, known or estimated from independent data: a variance, (d,) variances, or
         a (d, d) matrix; d = x_test.size.
     metric : distance between features, ``"l2"``, ``"l1"`` or ``"linf"``.
@@ -257,7 +217,8 @@ def knn_test(
         linear and maps (m, *shape) to m features of any shape, or :class:`~sigad.knn.network.NetworkFeatures` to set
         it up once for many tests.
     train_features : (n, D) features that NetworkFeatures gave for x_train, to compute them once for many tests.
-    atol, rtol : for a network, the search along the line stops once ``p_high - p_low <= max(atol, rtol * p_high)``.
+    tolerance : for a network, the search along the line stops when the bounds on the p-value are so close; a number is
+        absolute.
 
     Returns
     -------
@@ -272,25 +233,24 @@ def knn_test(
     UnsupportedOperationError
         for a network with an operation that is not piecewise linear.
     """
-    x_test, x_train = np.asarray(x_test, np.float64), np.asarray(x_train, np.float64)
+    x_test, x_train = real_array(x_test, "x_test"), real_array(x_train, "x_train")
     if not callable(features) and (x_test.ndim != 1 or x_train.ndim != 2):
         raise InvalidInputError(
             f"x_test must have shape (d,) and x_train (n, d), not {x_test.shape} and {x_train.shape}"
         )
-    if np.ndim(theta) != 0:
-        raise InvalidInputError("theta must be a number; knn_test_batch takes one per instance")
+    if np.ndim(threshold) != 0:
+        raise InvalidInputError("threshold must be a number; knn_test_batch takes one per instance")
     result = knn_test_batch(
         x_test[None],
         x_train,
         k=k,
-        theta=theta,
+        threshold=threshold,
         covariance=covariance,
         metric=metric,
         condition_on_k=condition_on_k,
         features=features,
         train_features=train_features,
-        atol=atol,
-        rtol=rtol,
+        tolerance=tolerance,
     )[0]
     if result.status == FAILED:
         raise NumericalError(

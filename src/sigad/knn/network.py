@@ -18,17 +18,20 @@ from torch import nn
 
 from sigad.errors import InvalidInputError, NumericalError
 from sigad.inference import region as rg
-from sigad.inference.exact import SearchResult, search
-from sigad.inference.result import FAILED, NOT_SELECTED, TESTED, BatchResult
-from sigad.knn.detection import Detections, Metric, detect_features
-from sigad.knn.neighbour import statistic
+from sigad.inference.exact import exact
+from sigad.inference.hypothesis import PiecewiseHypothesis, holding
+from sigad.inference.region import Region
+from sigad.inference.result import FAILED, NOT_SELECTED, TESTED, BatchResult, Tolerance
+from sigad.inference.truncated import Null
+from sigad.knn.covariance import statistic
+from sigad.knn.detection import Detections, Metric, detect, detect_features
 from sigad.knn.pieces import Event, Pieces, order_interval, selected_region
 from sigad.line import LineFunction, Restriction
 from sigad.line.function import align
 from sigad.line.restriction import converted
 
-# Beyond this many standard deviations above statistic and mode, the chi distribution has no mass worth a search.
-_FAR = 40.0
+# Numbers of training features that are copied at once when the detector is run at many points.
+_NUMBERS = 1 << 22
 
 
 class NetworkFeatures:
@@ -42,7 +45,7 @@ class NetworkFeatures:
     >>> features = NetworkFeatures(module)
     >>> f_train = features(x_train)
     >>> for x in x_test:
-    ...     knn_test(x, x_train, k=5, theta=theta, features=features, train_features=f_train)
+    ...     knn_test(x, x_train, k=5, threshold=threshold, features=features, train_features=f_train)
 
     Parameters
     ----------
@@ -96,11 +99,12 @@ class NetworkFeatures:
 
 
 @dataclass(frozen=True)
-class MovingPair:
-    """The test instance and its neighbour along the line of their difference.
+class NeighbourHypothesis(PiecewiseHypothesis):
+    """The signals of the test instance and of its selected neighbour are equal (Niihori et al. 2025, section 3).
 
     ``middle`` and ``direction`` (*shape): x(z) = middle + z direction, x_j(z) = middle - z direction, both as observed
-    at z = ``statistic``; the null distribution is chi with ``middle.size`` degrees of freedom.
+    at z = ``statistic``, which is chi with ``middle.size`` degrees of freedom; ``event`` what was selected;
+    ``condition_on_k`` whether the selected k is part of it.
     """
 
     features: NetworkFeatures
@@ -108,6 +112,7 @@ class MovingPair:
     direction: NDArray[np.float64]
     statistic: float
     event: Event
+    condition_on_k: bool = True
 
     @classmethod
     def of(
@@ -117,8 +122,10 @@ class MovingPair:
         b: int,
         statistic: float,
         shape: tuple[int, ...],
-    ) -> "MovingPair":
-        """The pair of the b-th detection, whose instances have the given shape."""
+        *,
+        condition_on_k: bool = True,
+    ) -> "NeighbourHypothesis":
+        """The hypothesis of the b-th detection, whose instances have the given shape."""
         j = int(detections.index[b])
         test, neighbour = detections.x_test[b].reshape(shape), detections.x_train[b, j].reshape(shape)
         event = Event(
@@ -126,18 +133,31 @@ class MovingPair:
             before=np.arange(detections.f_train.shape[1] - 1) < j,
             candidates=detections.candidates,
             k=int(detections.k[b]),
-            theta=float(detections.theta[b]),
+            threshold=float(detections.threshold[b]),
             metric=detections.metric,
         )
-        return cls(features, (test + neighbour) / 2, (test - neighbour) / (2 * statistic), statistic, event)
+        middle, direction = (test + neighbour) / 2, (test - neighbour) / (2 * statistic)
+        return cls(features, middle, direction, statistic, event, condition_on_k)
 
     @property
-    def null(self) -> tuple[str, int]:
-        """Distribution of the statistic without selection."""
+    def null(self) -> Null:
         return ("chi", self.middle.size)
 
-    def _line(self, dtype: torch.dtype) -> Restriction:
-        """Features of both instances along the line."""
+    def same(self, z: NDArray[np.float64]) -> NDArray[np.bool_]:
+        z = np.asarray(z, np.float64)
+        step = max(1, _NUMBERS // self.event.train.size)
+        return np.concatenate([np.zeros(0, bool), *(self._same(z[i : i + step]) for i in range(0, len(z), step))])
+
+    def _same(self, z: NDArray[np.float64]) -> NDArray[np.bool_]:
+        j, event = int(self.event.before.sum()), self.event
+        test, neighbour = (self._at(z, sign) for sign in (1.0, -1.0))
+        train = np.repeat(np.insert(event.train, j, 0.0, axis=0)[None], len(z), axis=0)
+        train[:, j] = neighbour
+        found = detect(test, train, k=event.candidates, threshold=event.threshold, metric=event.metric)
+        same = found.selected & (found.index == j)
+        return same & (found.k == event.k) if self.condition_on_k else same
+
+    def restriction(self, dtype: torch.dtype) -> Restriction:
         module = self.features.single if dtype == torch.float32 else self.features.double
         middle, direction = torch.from_numpy(self.middle), torch.from_numpy(self.direction)
         return Restriction(
@@ -149,79 +169,37 @@ class MovingPair:
             memory_budget=self.features.memory_budget,
         )
 
-    def search(
-        self, *, condition_on_k: bool = True, atol: float = 1e-6, rtol: float = 0.01, exhaustive: bool = False
-    ) -> SearchResult:
-        """Truncation region and p-value: :func:`sigad.inference.exact.search` in single precision, polished in double.
-
-        Where single precision does not suffice (distances that nearly tie), all of it is done in double.
-        """
-
-        def select_in(dtype: torch.dtype):
-            line = self._line(dtype)
-
-            def select(windows: rg.Region) -> tuple[rg.Region, int]:
-                found, count = [rg.EMPTY], 0
-                for test, neighbour in line.chunks(*windows):
-                    pieces = _pieces(test, neighbour)
-                    found.append(selected_region(pieces, self.event, condition_on_k=condition_on_k))
-                    count += len(pieces.z) - 1
-                return rg.union(*found), count
-
-            return select
-
-        options = {"null": self.null, "atol": atol, "rtol": rtol, "exhaustive": exhaustive}
-        double = select_in(torch.float64)
-        try:
-            return search(select_in(torch.float32), self.statistic, polish=double, **options)
-        except NumericalError:
-            return search(double, self.statistic, **options)
+    def agreement(self, part: tuple[LineFunction, LineFunction]) -> Region:
+        return selected_region(_pieces(*part), self.event, condition_on_k=self.condition_on_k)
 
     @cached_property
-    def piece(self) -> Pieces:
-        """The one linear piece of both instances' features that holds the statistic."""
-        line = self._line(torch.float64)
-        z = np.array([self._edge(line, 0.0), self._edge(line, self._far)])
+    def _linear_piece(self) -> Pieces:
+        """Both instances' features on the one linear piece that holds the statistic."""
+        z = self.piece()[0]
         return Pieces(z, *(self._at(z, sign) for sign in (1.0, -1.0)))
-
-    @property
-    def _far(self) -> float:
-        return max(self.statistic, np.sqrt(self.middle.size)) + _FAR
-
-    def _edge(self, line: Restriction, limit: float) -> float:
-        """The first breakpoint of either function on the way from the statistic to the limit, or the limit."""
-        width, at = 1e-3, self.statistic
-        while at != limit:
-            stop = max(at - width, limit) if limit < at else min(at + width, limit)
-            # The ends of the engine's own chunks are no breakpoints of the function.
-            inside = [f.breakpoints[1:-1] for pair in line.chunks((min(at, stop), max(at, stop))) for f in pair]
-            inside = torch.cat(inside)
-            if len(inside):
-                return float(inside.max() if limit < at else inside.min())
-            at, width = stop, 4 * width
-        return limit
 
     def _at(self, z: NDArray, sign: float) -> NDArray[np.float64]:
         """Features of x(z) (sign 1) or of x_j(z) (sign -1), (len(z), D)."""
         return self.features(self.middle + sign * z.reshape(-1, *[1] * self.middle.ndim) * self.direction)
 
-    def order_region(self) -> rg.Region:
+    def order_region(self) -> Region:
         """w/o-pp: the interval around the statistic on which the network's linear piece, the order of the nearest
         instances and the selection stay as observed, (1, 2)."""
-        return _holding(order_interval(self.piece, self.event, self.statistic), self.statistic)
+        return holding(order_interval(self._linear_piece, self.event, self.statistic), self.statistic)
 
-    def piece_region(self) -> rg.Region:
+    def piece_region(self) -> Region:
         """OpA1: the network's linear piece and no event of the neighbours, (1, 2)."""
-        return self.piece.z[None]
+        return self.piece()
 
-    def linearised_region(self, *, condition_on_k: bool = True) -> rg.Region:
+    def linearised_region(self) -> Region:
         """OpA2: the events of the neighbours for the network linearised at the observation, its piece ignored."""
-        low, high = self.piece.z
-        ends = np.array([0.0, self._far])
+        piece = self._linear_piece
+        low, high = piece.z
+        ends = np.array(self.reach)
         share = ((ends - low) / (high - low))[:, None]
-        extended = [f[0] + share * (f[1] - f[0]) for f in (self.piece.test, self.piece.neighbour)]
-        region = selected_region(Pieces(ends, *extended), self.event, condition_on_k=condition_on_k)
-        return _holding(region, self.statistic)
+        extended = [f[0] + share * (f[1] - f[0]) for f in (piece.test, piece.neighbour)]
+        region = selected_region(Pieces(ends, *extended), self.event, condition_on_k=self.condition_on_k)
+        return holding(region, self.statistic)
 
 
 def _pieces(test: LineFunction, neighbour: LineFunction) -> Pieces:
@@ -231,22 +209,12 @@ def _pieces(test: LineFunction, neighbour: LineFunction) -> Pieces:
     return Pieces(both[0].breakpoints.cpu().numpy(), *values)
 
 
-def _holding(region: rg.Region, statistic: float) -> rg.Region:
-    """The region, with an end point that rounding put to the wrong side of the statistic moved there."""
-    reach = 1e-9 * statistic
-    near = (region[:, 0] <= statistic + reach) & (statistic - reach <= region[:, 1])
-    if not near.any():
-        raise NumericalError("the observed statistic does not lie in its truncation region")
-    first = region[near][0]
-    return rg.union(region, [[min(first[0], statistic), max(first[1], statistic)]])
-
-
 def detect_network(
     x_test: NDArray,
     x_train: NDArray,
     *,
     k: int | Sequence[int],
-    theta: ArrayLike,
+    threshold: ArrayLike,
     metric: Metric = "l2",
     features: Callable,
     train_features: ArrayLike | None = None,
@@ -272,8 +240,6 @@ def detect_network(
         )
     if b == 0 or not (shared or len(x_train) == b):
         raise InvalidInputError(f"{b} test instances but {len(x_train)} sets of training instances")
-    if not (np.isfinite(x_test).all() and np.isfinite(x_train).all()):
-        raise InvalidInputError("instances must be finite: remove or impute NaN and infinite values first")
     f_test, sets = network(x_test), x_train[None] if shared else x_train
     if train_features is None:
         f_train = np.stack([network(instances) for instances in sets])
@@ -288,7 +254,7 @@ def detect_network(
     sets = sets.reshape(*sets.shape[:2], -1)
     if shared:
         sets, f_train = (np.broadcast_to(x, (b, *x.shape[1:])) for x in (sets, f_train))
-    found = detect_features(x_test.reshape(b, -1), sets, f_test, f_train, k=k, theta=theta, metric=metric)
+    found = detect_features(x_test.reshape(b, -1), sets, f_test, f_train, k=k, threshold=threshold, metric=metric)
     return found, shape, network
 
 
@@ -297,19 +263,18 @@ def test_network_batch(
     x_train: NDArray,
     *,
     k: int | Sequence[int],
-    theta: ArrayLike,
+    threshold: ArrayLike,
     covariance: ArrayLike,
     metric: Metric,
     condition_on_k: bool,
     features: Callable,
     train_features: ArrayLike | None,
-    atol: float,
-    rtol: float,
+    tolerance: Tolerance | float,
 ) -> BatchResult:
     """:func:`sigad.knn.knn_test_batch` with the features of a network; a search that fails leaves its status."""
     start = time.perf_counter()
     found, shape, network = detect_network(
-        x_test, x_train, k=k, theta=theta, metric=metric, features=features, train_features=train_features
+        x_test, x_train, k=k, threshold=threshold, metric=metric, features=features, train_features=train_features
     )
     b = len(found)
     t = np.where(found.selected, statistic(found.difference, covariance), np.nan)
@@ -319,16 +284,15 @@ def test_network_batch(
     seconds = np.full(b, (time.perf_counter() - start) / b)
     for i in np.flatnonzero(found.selected):
         try:
-            result = MovingPair.of(network, found, i, float(t[i]), shape).search(
-                condition_on_k=condition_on_k, atol=atol, rtol=rtol
-            )
+            hypothesis = NeighbourHypothesis.of(network, found, i, float(t[i]), shape, condition_on_k=condition_on_k)
+            result = exact(hypothesis, tolerance=tolerance)
         except NumericalError:
             if b == 1:
                 raise
             status[i] = FAILED
             continue
         p[i], low[i], high[i] = result.p_value, result.p_low, result.p_high
-        regions[i], pieces[i], seconds[i] = result.region, result.n_pieces, seconds[i] + result.seconds
+        regions[i], pieces[i], seconds[i] = result.region, result.n_evaluations, seconds[i] + result.seconds
     region = np.full((b, max(1, *map(len, regions)), 2), np.inf)
     for i, intervals in enumerate(regions):
         region[i, : len(intervals)] = intervals

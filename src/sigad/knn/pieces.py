@@ -48,14 +48,14 @@ class Event:
 
     ``train`` (n - 1, D) the features of all training instances but the neighbour, which do not move; ``before``
     (n - 1,) whether they stand before the neighbour in the training set, so that they win ties; ``candidates``, ``k``,
-    ``theta`` and ``metric`` as in :class:`~sigad.knn.detection.Detections`, of one problem.
+    ``threshold`` and ``metric`` as in :class:`~sigad.knn.detection.Detections`, of one problem.
     """
 
     train: NDArray[np.float64]
     before: NDArray[np.bool_]
     candidates: tuple[int, ...]
     k: int
-    theta: float
+    threshold: float
     metric: Metric
 
     @property
@@ -80,7 +80,7 @@ def _region_for(distances: "_Distances", event: Event, count: "_Steps", k: int) 
     region = count.where(lambda closer: closer == k - 1)
     d = event.dimension
     if len(region):
-        region = rg.intersection(region, distances.farther(np.exp(event.theta + penalty(k, d))))
+        region = rg.intersection(region, distances.farther(np.exp(event.threshold + penalty(k, d))))
     for other in event.candidates:
         if other == k or not len(region):
             continue

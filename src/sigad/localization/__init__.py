@@ -4,14 +4,19 @@
 the paper is in :mod:`sigad.models.diffusion`.
 """
 
-from sigad.localization.covariance import AutoregressiveCovariance
-from sigad.localization.detector import Detector, Localization, LocalizationResult, contrast, localization_test
+from sigad.inference.covariance import AutoregressiveCovariance
+from sigad.localization.contrast import Contrast, contrast
+from sigad.localization.detector import Detector, Localization
+from sigad.localization.hypothesis import MaskHypothesis
+from sigad.localization.test import LocalizationResult, localization_test
 
 __all__ = [
     "AutoregressiveCovariance",
+    "Contrast",
     "Detector",
     "Localization",
     "LocalizationResult",
+    "MaskHypothesis",
     "contrast",
     "localization_test",
 ]

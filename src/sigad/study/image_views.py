@@ -13,7 +13,7 @@ from sigad.data.patch_noise import NOISE_KINDS, estimate
 from sigad.errors import InvalidInputError, NumericalError
 from sigad.inference.region import WHOLE_LINE
 from sigad.inference.truncated import truncated_pvalue
-from sigad.study.kinds.knn_images import KnnImageProblems, detect_patch, draw, draw_trial, threshold
+from sigad.study.kinds.knn_images import KnnImageProblems, calibrated_threshold, detect_patch, draw, draw_trial
 from sigad.study.knn_problems import parse_candidates
 from sigad.study.seeds import Streams
 
@@ -116,7 +116,8 @@ def pvalue_map(
     Each p-value is valid given that its patch was detected, so that the procedure runs over the detected patches. For a
     set cut from one picture, the image is a block of (rows, columns) of its patches, and those outside of it train.
     """
-    from sigad.knn.network import MovingPair, NetworkFeatures
+    from sigad.inference.exact import exact
+    from sigad.knn.network import NeighbourHypothesis, NetworkFeatures
 
     network = features if isinstance(features, NetworkFeatures) else NetworkFeatures(features)
     rng = Streams(seed, "image_map", images.name, 0).data()
@@ -132,24 +133,24 @@ def pvalue_map(
         if position not in calibrated:  # all patches of a set cut from one picture share one position
             x_train, estimation = (images.patches(part, position) for part in sets)
             noise = estimate(estimation.reshape(len(estimation), -1), setting["covariance"])
-            theta = threshold(
+            threshold = calibrated_threshold(
                 network.approximate(estimation),
                 candidates,
                 setting["quantile"],
                 n=len(x_train),
                 metric=setting["metric"],
             )
-            calibrated = {position: (x_train, noise, theta)}
-        x_train, noise, theta = calibrated[position]
+            calibrated = {position: (x_train, noise, threshold)}
+        x_train, noise, threshold = calibrated[position]
         x_test = images.patches([image], position)[0]
-        found = detect_patch(network, x_test, x_train, candidates, theta, setting["metric"])
+        found = detect_patch(network, x_test, x_train, candidates, threshold, setting["metric"])
         if not found.selected[0]:
             continue
         detected[at] = True
         t = float(noise.statistic(found.difference)[0])
         naive[at] = truncated_pvalue(t, WHOLE_LINE, null=("chi", x_test.size))
         try:
-            selective[at] = MovingPair.of(network, found, 0, t, x_test.shape).search().p_value
+            selective[at] = exact(NeighbourHypothesis.of(network, found, 0, t, x_test.shape)).p_value
         except NumericalError:
             continue
     rejected = np.zeros(shape, bool)

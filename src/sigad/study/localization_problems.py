@@ -8,18 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sigad.data import noise
-from sigad.inference.truncated import Null
+from sigad.inference.covariance import AutoregressiveCovariance, Covariance
+from sigad.inference.exact import exact
+from sigad.inference.truncated import Null, truncated_pvalue
 from sigad.line import piecewise
-from sigad.localization.covariance import AutoregressiveCovariance, Covariance
-from sigad.localization.detector import (
-    Contrast,
-    Detector,
-    Localization,
-    contrast,
-    linear_piece_pvalue,
-    permutation_pvalue,
-    test_localization,
-)
+from sigad.localization.contrast import Contrast, contrast
+from sigad.localization.detector import Detector, Localization
+from sigad.localization.hypothesis import MaskHypothesis
+from sigad.localization.permutation import permutation_pvalue
 from sigad.models.diffusion.unet import PiecewiseLinearUNet
 from sigad.study.methods import PValues
 from sigad.study.seeds import Streams
@@ -42,17 +38,22 @@ class Trial:
     @property
     def selected(self) -> bool:
         """Whether any pixel was marked."""
-        return bool(self.found.region.any())
+        return bool(self.found.mask.any())
 
     @property
     def null_true(self) -> bool:
         """Whether the mean signal over the marked region is that of the reference, 0."""
-        return not self.signal[:, self.found.region].sum()
+        return not self.signal[:, self.found.mask].sum()
 
     @property
     def line(self) -> Contrast:
         """The tested statistic."""
-        return contrast(self.found.region, self.x, self.x_ref, self.covariance)
+        return contrast(self.found.mask, self.x, self.x_ref, self.covariance)
+
+    @property
+    def hypothesis(self) -> MaskHypothesis:
+        """What is tested, for the engines."""
+        return MaskHypothesis(self.detector, self.x, self.found.mask, self.line, MEMORY_BUDGET)
 
 
 @dataclass(frozen=True)
@@ -93,37 +94,28 @@ class LocalizationProblems:
     @property
     def log_hypotheses(self) -> NDArray[np.float64]:
         """Log of the number of regions that could have been marked, 2^n for n pixels, (B,)."""
-        return np.array([trial.found.region.size * np.log(2) for trial in self.trials])
+        return np.array([trial.found.mask.size * np.log(2) for trial in self.trials])
 
     def selective(self) -> PValues:
         """The selective test (Katsuoka et al. 2026)."""
-        results = [
-            test_localization(
-                trial.detector,
-                trial.x,
-                trial.found.region,
-                trial.line,
-                memory_budget=MEMORY_BUDGET,
-            )
-            for trial in self.trials
-        ]
+        results = [exact(trial.hypothesis) for trial in self.trials]
         columns = ([getattr(result, name) for result in results] for name in PValues._fields)
         return PValues(*map(np.array, columns))
 
     def over_conditioned(self) -> PValues:
         """The selective test without parametric programming: only the linear piece that holds the observation."""
-        results = [linear_piece_pvalue(t.detector, t.x, t.found.region, t.line) for t in self.trials]
-        return PValues.exact(np.array([r[0] for r in results]), np.array([r[2] for r in results]))
+        hypotheses = [trial.hypothesis for trial in self.trials]
+        return PValues.exact(np.array([float(truncated_pvalue(h.statistic, h.piece_region())) for h in hypotheses]), 1)
 
     def permuted(self, streams: Sequence[Streams]) -> PValues:
         """The permutation test; it marks regions in single precision."""
         result = []
         for trial, stream in zip(self.trials, streams, strict=True):
             single = trial.detector.in_single_precision()
-            statistic = lambda region, x, x_ref, trial=trial: contrast(region, x, x_ref, trial.covariance).statistic  # noqa: E731
+            statistic = lambda mask, x, x_ref, trial=trial: contrast(mask, x, x_ref, trial.covariance).statistic  # noqa: E731
             result.append(
                 permutation_pvalue(
-                    single.regions,
+                    single.masks,
                     trial.x,
                     trial.x_ref,
                     statistic,

@@ -19,7 +19,7 @@ SCHEMA = pa.schema(
         "p_value": pa.float64(),
         "p_low": pa.float64(),
         "p_high": pa.float64(),
-        "n_pieces": pa.int64(),
+        "n_evaluations": pa.int64(),
         "seconds": pa.float64(),
     }
 )

@@ -17,7 +17,7 @@ What the rows mean:
 ``null_true``           whether the tested hypothesis is true; missing when nothing was selected
 ``statistic``           test statistic; NaN unless tested
 ``p_value``             p-value, with ``p_low`` and ``p_high`` its bounds; NaN unless tested
-``n_pieces``            linear pieces of the detector that were looked at
+``n_evaluations``            linear pieces of the detector that were looked at
 ``seconds``             wall time of the test (a batch's time is shared out equally)
 ======================  ====================================================================================
 """
@@ -90,7 +90,7 @@ def _test(baseline: ModuleType, problems: methods.Problems, streams: Sequence[St
     }
     for name in ("p_value", "p_low", "p_high"):
         rows[name] = np.full(len(streams), np.nan)
-    rows["n_pieces"] = np.zeros(len(streams), dtype=np.int64)
+    rows["n_evaluations"] = np.zeros(len(streams), dtype=np.int64)
     rows["seconds"] = np.zeros(len(streams))
 
     def fill(which: np.ndarray) -> None:

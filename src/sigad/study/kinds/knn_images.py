@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,32 +47,36 @@ class KnnImageProblems(DetectedProblems):
             normal=self.normal[which],
         )
 
-    @cached_property
-    def pairs(self) -> list:
-        """The two moving patches of each problem (:class:`sigad.knn.network.MovingPair`)."""
-        from sigad.knn.network import MovingPair
+    def hypotheses(self, *, condition_on_k: bool = True) -> list:
+        """The hypothesis of each problem (:class:`sigad.knn.network.NeighbourHypothesis`)."""
+        from sigad.knn.network import NeighbourHypothesis
 
         return [
-            MovingPair.of(self.features, self.detections, b, float(t), self.shape) for b, t in enumerate(self.statistic)
+            NeighbourHypothesis.of(
+                self.features, self.detections, b, float(t), self.shape, condition_on_k=condition_on_k
+            )
+            for b, t in enumerate(self.statistic)
         ]
 
     def selective(self, *, condition_on_k: bool = True) -> PValues:
         """The selective test (Niihori et al. 2025, Theorem 4.1): the network and the neighbours' events."""
-        found = [pair.search(condition_on_k=condition_on_k) for pair in self.pairs]
-        columns = ("p_value", "p_low", "p_high", "n_pieces")
+        from sigad.inference.exact import exact
+
+        found = [exact(hypothesis) for hypothesis in self.hypotheses(condition_on_k=condition_on_k)]
+        columns = ("p_value", "p_low", "p_high", "n_evaluations")
         return PValues(*[np.array([getattr(result, name) for result in found]) for name in columns])
 
     def over_conditioned(self) -> PValues:
         """w/o-pp: the network's linear piece and the order of the nearest instances, one interval."""
-        return self._truncated([pair.order_region() for pair in self.pairs])
+        return self._truncated([hypothesis.order_region() for hypothesis in self.hypotheses()])
 
     def piece_only(self) -> PValues:
         """OpA1: the network's linear piece, and no event of the neighbours."""
-        return self._truncated([pair.piece_region() for pair in self.pairs])
+        return self._truncated([hypothesis.piece_region() for hypothesis in self.hypotheses()])
 
     def neighbours_only(self) -> PValues:
         """OpA2: the events of the neighbours, for the network linearised at the observation."""
-        return self._truncated([pair.linearised_region() for pair in self.pairs])
+        return self._truncated([hypothesis.linearised_region() for hypothesis in self.hypotheses()])
 
     def _truncated(self, regions: list[Region]) -> PValues:
         p = [truncated_pvalue(t, r, null=self.null) for t, r in zip(self.statistic, regions, strict=True)]
@@ -114,14 +117,14 @@ def draw(setting: dict, streams: Sequence[Streams], *, images: ImageSet, feature
                 f"the image set {images.name!r} allows {len(trial.x_train)} training patches, fewer than "
                 f"k = {candidates[-1]}"
             )
-        theta = threshold(
+        threshold = calibrated_threshold(
             network.approximate(trial.estimation),
             candidates,
             setting["quantile"],
             n=len(trial.x_train),
             metric=setting["metric"],
         )
-        detections = detect_patch(network, trial.x_test, trial.x_train, candidates, theta, setting["metric"])
+        detections = detect_patch(network, trial.x_test, trial.x_train, candidates, threshold, setting["metric"])
         normal = np.array([setting["instance"] != "anomaly"])
         # What generated a real patch is unknown: one of a normal image counts as a true null hypothesis.
         yield KnnImageProblems(
@@ -162,7 +165,9 @@ def draw_trial(images: ImageSet, rng: np.random.Generator, *, n: int, instance: 
     return Trial(x_test, x_train, estimation, noise, image, tuple(position))
 
 
-def threshold(features: NDArray, candidates: Sequence[int], quantile: float, *, n: int, metric: Metric = "l2") -> float:
+def calibrated_threshold(
+    features: NDArray, candidates: Sequence[int], quantile: float, *, n: int, metric: Metric = "l2"
+) -> float:
     """A quantile of the scores that normal instances (m, D) obtain against n others of them (all, if there are fewer).
 
     As many as there are training instances: the score of a neighbour of given rank falls with their number.
@@ -180,7 +185,7 @@ def threshold(features: NDArray, candidates: Sequence[int], quantile: float, *, 
 
 
 def detect_patch(
-    network, x_test: NDArray, x_train: NDArray, candidates: Sequence[int], theta: float, metric: Metric
+    network, x_test: NDArray, x_train: NDArray, candidates: Sequence[int], threshold: float, metric: Metric
 ) -> Detections:
     """Run the detector on one patch: in single precision, and where that does not reject it clearly in double."""
 
@@ -188,8 +193,8 @@ def detect_patch(
         f = features(np.concatenate([x_test[None], x_train]))
         flat = x_train.reshape(1, len(x_train), -1)
         return detect_features(
-            x_test.reshape(1, -1), flat, f[:1], f[None, 1:], k=candidates, theta=theta, metric=metric
+            x_test.reshape(1, -1), flat, f[:1], f[None, 1:], k=candidates, threshold=threshold, metric=metric
         )
 
     found = run(network.approximate)
-    return run(network) if found.score[0] > theta - _MARGIN else found
+    return run(network) if found.score[0] > threshold - _MARGIN else found

@@ -51,7 +51,7 @@ def draw(setting: dict, streams: Sequence[Streams], *, theta: float) -> Iterator
             instances.x_test,
             instances.x_train,
             k=parse_candidates(setting["k"]),
-            theta=theta,
+            threshold=theta,
             metric=setting["metric"],
         )
         difference = instances.signal_difference(detections.index)

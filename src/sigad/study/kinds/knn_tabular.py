@@ -48,7 +48,7 @@ def draw(setting: dict, streams: Sequence[Streams], *, table: tabular.Table) -> 
             np.stack([trial.x_test for trial in trials]),
             np.stack([trial.x_train for trial in trials]),
             k=candidates,
-            theta=np.array([trial.theta for trial in trials]),
+            threshold=np.array([trial.theta for trial in trials]),
             metric=setting["metric"],
         )
         covariance = np.stack([trial.covariance for trial in trials])

@@ -35,12 +35,12 @@ class PValues(NamedTuple):
     p_value: NDArray[np.float64]
     p_low: NDArray[np.float64]
     p_high: NDArray[np.float64]
-    n_pieces: NDArray[np.int64]
+    n_evaluations: NDArray[np.int64]
 
     @classmethod
-    def exact(cls, p_value: NDArray[np.float64], n_pieces: NDArray[np.int64] | int = 0) -> "PValues":
+    def exact(cls, p_value: NDArray[np.float64], n_evaluations: NDArray[np.int64] | int = 0) -> "PValues":
         """P-values that need no bounds."""
-        return cls(p_value, p_value, p_value, np.broadcast_to(np.asarray(n_pieces, np.int64), p_value.shape))
+        return cls(p_value, p_value, p_value, np.broadcast_to(np.asarray(n_evaluations, np.int64), p_value.shape))
 
 
 class Problems(Protocol):

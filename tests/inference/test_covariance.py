@@ -8,7 +8,7 @@ from scipy.linalg import toeplitz
 from scipy.sparse.linalg import aslinearoperator
 
 from sigad.errors import InvalidInputError
-from sigad.localization.covariance import AutoregressiveCovariance, apply_covariance
+from sigad.inference.covariance import AutoregressiveCovariance, check_matrix, multiplication
 
 
 @pytest.mark.parametrize(("correlation", "variance"), [(0.5, 1.0), (-0.3, 2.0), (0.0, 0.5)])
@@ -18,7 +18,7 @@ def test_autoregressive_against_its_matrix(correlation, variance):
     vector = np.random.default_rng(0).normal(size=30)
     np.testing.assert_allclose(structured @ vector, dense @ vector, rtol=1e-12, atol=1e-12)
     for form in (structured, dense, aslinearoperator(dense)):
-        np.testing.assert_allclose(apply_covariance(form, vector), dense @ vector, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(multiplication(form, len(vector))(vector), dense @ vector, rtol=1e-12, atol=1e-12)
     # Coloring the unit vectors gives the transposed factor of the covariance.
     factor = structured.color(np.eye(30))
     np.testing.assert_allclose(factor.T @ factor, dense, rtol=1e-12, atol=1e-12)
@@ -26,8 +26,8 @@ def test_autoregressive_against_its_matrix(correlation, variance):
 
 def test_variances():
     vector = np.arange(4.0)
-    np.testing.assert_array_equal(apply_covariance(2.0, vector), 2 * vector)
-    np.testing.assert_array_equal(apply_covariance([1, 2, 3, 4], vector), [0, 2, 6, 12])
+    np.testing.assert_array_equal(multiplication(2.0, len(vector))(vector), 2 * vector)
+    np.testing.assert_array_equal(multiplication([1, 2, 3, 4], len(vector))(vector), [0, 2, 6, 12])
 
 
 def test_no_matrix_is_made():
@@ -45,7 +45,23 @@ def test_no_matrix_is_made():
 )
 def test_what_is_no_covariance(covariance):
     with pytest.raises(InvalidInputError):
-        apply_covariance(covariance, np.ones(4))
+        multiplication(covariance, 4)(np.ones(4))
+
+
+def test_a_matrix_must_be_positive_definite_and_may_be_asymmetric_by_rounding():
+    rng = np.random.default_rng(0)
+    factor = rng.normal(size=(6, 8))
+    covariance = factor @ factor.T
+    for _ in range(20):
+        noisy = covariance * (1 + 1e-15 * rng.normal(size=covariance.shape))
+        symmetric, cholesky = check_matrix(noisy)
+        np.testing.assert_array_equal(symmetric, symmetric.T)
+        np.testing.assert_allclose(cholesky @ cholesky.T, covariance, rtol=1e-10, atol=1e-12)
+    values, vectors = np.linalg.eigh(covariance)
+    with pytest.raises(InvalidInputError, match="positive definite"):
+        check_matrix((vectors * np.append(-1e-3, values[1:])) @ vectors.T)
+    with pytest.raises(InvalidInputError, match="symmetric"):
+        check_matrix(covariance + 1e-6 * np.triu(np.ones((6, 6)), 1))
 
 
 @pytest.mark.parametrize("arguments", [(1.0,), (0.5, 0.0), (0.5, np.nan)])

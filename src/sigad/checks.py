@@ -1,0 +1,41 @@
+"""What enters from outside: arrays and numbers, checked once and before anything is computed."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sigad.errors import InvalidInputError
+
+
+def real_array(value: Any, name: str) -> NDArray[np.float64]:
+    """A finite real array in double precision, from anything that numpy or torch takes for one.
+
+    Raises InvalidInputError, naming the argument, for masked arrays (whose mask would be ignored), complex numbers
+    (whose imaginary part would be lost), what is no array of numbers, and values that are not finite.
+    """
+    if np.ma.isMaskedArray(value) and np.ma.is_masked(value):
+        raise InvalidInputError(f"{name} is a masked array: fill or impute the masked values first")
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.double().numpy() if value.is_floating_point() else value.numpy()
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind == "O":
+            array = array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{name} must be an array of numbers, all rows of one length: {error}") from error
+    if array.dtype.kind not in "buif":
+        raise InvalidInputError(f"{name} must hold real numbers, not values of type {array.dtype}")
+    array = array.astype(np.float64, copy=False)
+    if not np.isfinite(array).all():
+        raise InvalidInputError(f"{name} must be finite: remove or impute NaN and infinite values first")
+    return array
+
+
+def real_number(value: Any, name: str) -> float:
+    """A finite number; raises InvalidInputError, naming the argument, for anything else."""
+    array = real_array(value, name)
+    if array.ndim:
+        raise InvalidInputError(f"{name} must be one number, not an array of shape {array.shape}")
+    return float(array)

@@ -1,0 +1,116 @@
+"""Covariances of noise: one check for all tests, and products that need no matrix."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sigad.checks import real_array
+from sigad.errors import InvalidInputError
+
+
+class AutoregressiveCovariance:
+    """Sigma_ij = variance * correlation^|i - j| over the pixels in row-major order, as an operator.
+
+    ``covariance @ v`` takes O(n) for v (n,): a recursive filter forwards and one backwards.
+
+    Parameters
+    ----------
+    correlation : of neighbours, in (-1, 1); 0.5 in the paper.
+    variance : of a pixel, positive.
+    """
+
+    def __init__(self, correlation: float = 0.5, variance: float = 1.0):
+        if not -1 < correlation < 1 or not 0 < variance < np.inf:
+            raise InvalidInputError("correlation must lie in (-1, 1), and variance must be positive")
+        self.correlation, self.variance = float(correlation), float(variance)
+
+    def __repr__(self) -> str:
+        return f"AutoregressiveCovariance(correlation={self.correlation}, variance={self.variance})"
+
+    def __matmul__(self, vector: ArrayLike) -> NDArray[np.float64]:
+        vector = np.asarray(vector, np.float64)
+        forwards = self._filtered(vector)
+        backwards = self._filtered(vector[::-1])[::-1]
+        return self.variance * (forwards + backwards - vector)
+
+    def color(self, white: ArrayLike) -> NDArray[np.float64]:
+        """Noise of this covariance from standard normal noise, along the last axis, in order."""
+        innovations = np.array(white, np.float64)
+        innovations[..., 1:] *= np.sqrt(1 - self.correlation**2)
+        return np.sqrt(self.variance) * self._filtered(innovations)
+
+    def _filtered(self, values: NDArray) -> NDArray:
+        """y_i = values_i + correlation * y_(i-1), along the last axis."""
+        from scipy.signal import lfilter  # slow to import
+
+        return lfilter([1.0], [1.0, -self.correlation], values, axis=-1)
+
+
+Covariance = float | ArrayLike | AutoregressiveCovariance
+
+
+def check_variances(variances: ArrayLike) -> NDArray[np.float64]:
+    """Variances, of any shape; raises InvalidInputError unless all are positive and finite."""
+    variances = real_array(variances, "covariance")
+    if not (variances > 0).all():
+        raise InvalidInputError("variances must be positive: drop constant columns or add noise of known variance")
+    return variances
+
+
+def check_matrix(covariance: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A covariance matrix (..., d, d), made exactly symmetric, and its Cholesky factor.
+
+    Raises InvalidInputError unless it is finite, symmetric up to rounding, and positive definite.
+    """
+    covariance = real_array(covariance, "covariance")
+    transposed = np.swapaxes(covariance, -1, -2)
+    # Rounding is relative to the standard deviations of the two numbers, not to an entry that may cancel to nothing.
+    deviation = np.sqrt(np.abs(np.diagonal(covariance, axis1=-2, axis2=-1)))
+    scale = deviation[..., :, None] * deviation[..., None, :]
+    if not (np.abs(covariance - transposed) <= 1e-8 * scale).all():
+        raise InvalidInputError("the covariance matrix must be symmetric")
+    covariance = (covariance + transposed) / 2
+    try:
+        return covariance, np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError as error:
+        raise InvalidInputError(
+            "the covariance matrix must be positive definite: drop columns that depend on others, or shrink it"
+        ) from error
+
+
+def multiplication(covariance: Covariance, n: int) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """The function v -> Sigma v for v (n,), once the covariance has been checked.
+
+    Parameters
+    ----------
+    covariance : a variance; (n,) variances; a symmetric positive definite matrix (n, n); or anything else that has
+        ``covariance @ v`` (:class:`AutoregressiveCovariance`, scipy's LinearOperator), whose definiteness cannot be
+        seen: its products are checked instead.
+
+    Raises
+    ------
+    InvalidInputError
+        for shapes that do not fit, values that are not finite, or a covariance that is not positive definite.
+    """
+    if not isinstance(covariance, np.ndarray) and hasattr(covariance, "__matmul__") and not hasattr(covariance, "cpu"):
+
+        def multiply(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+            product = np.asarray(covariance @ vector, np.float64)
+            if product.shape != (n,) or not np.isfinite(product).all():
+                raise InvalidInputError(f"the covariance must map ({n},) to ({n},), finite")
+            return product
+
+        multiply(np.zeros(n))
+        return multiply
+    array = real_array(covariance, "covariance")
+    if array.shape not in ((), (n,), (n, n)):
+        raise InvalidInputError(
+            f"covariance must be a variance, ({n},) variances, a ({n}, {n}) matrix or an operator with @, "
+            f"not of shape {array.shape}"
+        )
+    if array.ndim == 2:
+        matrix, _ = check_matrix(array)
+        return lambda vector: matrix @ vector
+    array = check_variances(array)
+    return lambda vector: array * vector

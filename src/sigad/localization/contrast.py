@@ -1,0 +1,46 @@
+"""The tested statistic of a marked region: the mean of the image minus the mean of a reference, on a line."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sigad.errors import InvalidInputError
+from sigad.inference.covariance import Covariance, multiplication
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The tested statistic: ``effect`` = ``statistic`` * ``standard_error``, and how the image moves with it.
+
+    ``direction`` (C, H, W): along the line the image is x + (z - statistic) * direction, which has the statistic z.
+    """
+
+    effect: float
+    standard_error: float
+    direction: NDArray[np.float64]
+
+    @property
+    def statistic(self) -> float:
+        return self.effect / self.standard_error
+
+    def images(self, x: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The images (m, C, H, W) at the points z (m,) of the line through x (C, H, W)."""
+        return x + (np.asarray(z, np.float64) - self.statistic)[:, None, None, None] * self.direction
+
+
+def contrast(
+    mask: NDArray[np.bool_], x: NDArray[np.float64], x_ref: NDArray[np.float64], covariance: Covariance
+) -> Contrast:
+    """Mean of x (C, H, W) minus mean of x_ref over the pixels of the mask (H, W), not empty, with its standard error.
+
+    x and x_ref are independent with the same covariance; see :func:`sigad.localization.localization_test`.
+    """
+    weights = np.broadcast_to(mask, x.shape).astype(np.float64).ravel()
+    weights /= weights.sum()
+    moved = multiplication(covariance, weights.size)(weights)
+    variance = 2 * float(weights @ moved)
+    if not variance > 0:
+        raise InvalidInputError("the covariance must be positive definite: the effect has no positive variance")
+    effect = float(weights @ (x - x_ref).ravel())
+    return Contrast(effect, variance**0.5, (moved / variance**0.5).reshape(x.shape))

@@ -1,0 +1,57 @@
+"""The hypothesis that a marked region poses, for the engines: does the detector mark the same pixels along the line?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sigad.inference import region as rg
+from sigad.inference.hypothesis import PiecewiseHypothesis, holding
+from sigad.inference.region import Region
+from sigad.inference.truncated import Null
+from sigad.line import LineFunction, Restriction, agreement
+from sigad.localization.contrast import Contrast
+from sigad.localization.detector import Detector
+
+
+@dataclass(frozen=True)
+class MaskHypothesis(PiecewiseHypothesis):
+    """The mean over the marked pixels is that of the reference (Katsuoka et al., TMLR 2026, section 3).
+
+    ``x`` (C, H, W) the image; ``mask`` (H, W) bool, what ``detector`` marked in it; ``contrast`` the statistic;
+    ``memory_budget`` bytes that the search may take for activations.
+    """
+
+    detector: Detector
+    x: NDArray[np.float64]
+    mask: NDArray[np.bool_]
+    contrast: Contrast
+    memory_budget: int = 2**30
+    null: Null = "normal"
+
+    @property
+    def statistic(self) -> float:
+        return self.contrast.statistic
+
+    def same(self, z: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return (self.detector.masks(self.contrast.images(self.x, z)) == self.mask).all((1, 2))
+
+    def restriction(self, dtype: torch.dtype) -> Restriction:
+        device, direction = self.detector.device, self.contrast.direction
+        start, way = (torch.as_tensor(v, device=device) for v in (self.x - self.statistic * direction, direction))
+        return Restriction(self.detector.score_map, start, way, dtype=dtype, memory_budget=self.memory_budget)
+
+    def agreement(self, part: LineFunction) -> Region:
+        observed, within = torch.as_tensor(self.mask), self.detector.within
+        if within is not None:  # what is outside is free
+            inside = torch.as_tensor(within, device=part.values.device)
+            part, observed = part.derive(part.values[:, inside]), observed[inside.cpu()]
+        return agreement(part, self.detector.threshold, observed)
+
+    def piece_region(self) -> Region:
+        """w/o-pp: the interval around the statistic in which the scores are linear and the mask is the observed one,
+        (1, 2)."""
+        piece = self.piece()
+        found = holding(self.region(piece)[0], self.statistic)
+        return rg.component(rg.intersection(found, piece), self.statistic)
