@@ -67,6 +67,22 @@ def log_mass(lower: ArrayLike, upper: ArrayLike, null: Null = "normal") -> NDArr
     return result
 
 
+def log_density(z: ArrayLike, null: Null = "normal") -> NDArray[np.float64]:
+    """Log density at each point (...,) of the law of a single statistic; -inf where it has no probability."""
+    z = np.asarray(z, np.float64)
+    kind, numbers, scale = _parts(null)
+    if kind == "normal":
+        return _normal_log_density(z)
+    x = z if scale is None else z / scale
+    if kind == "signed-beta":
+        x, numbers = np.maximum(np.abs(x), np.finfo(float).tiny), (0.5, *numbers)
+    inside = (x > 0) & (x < (np.inf if scale is None else 1.0))
+    density = _chi_log_density if kind == "chi" else beta.log_density
+    halves = np.log(2 if kind == "signed-beta" else 1)
+    log_scale = 0.0 if scale is None else np.log(scale)
+    return np.where(inside, density(np.where(inside, x, 0.5), *numbers) - halves - log_scale, -np.inf)
+
+
 def support(null: Null) -> tuple[float, float]:
     """The smallest interval that has all the probability; the null is that of a single statistic."""
     kind, _, scale = _parts(null)
@@ -96,13 +112,17 @@ def _within_reach(bound: ArrayLike) -> NDArray:
     return np.where(np.abs(bound) > _FARTHEST, np.copysign(np.inf, bound), bound)
 
 
+def _normal_log_density(z: NDArray) -> NDArray:
+    return -0.5 * z * z - 0.5 * np.log(2 * np.pi)
+
+
 def _normal_parts(a: NDArray, b: NDArray) -> NDArray:
     width, reach = b - a, np.maximum(np.abs(a), np.abs(b))
     with np.errstate(invalid="ignore", over="ignore"):
         narrow = (width <= 2.0) & (width * reach <= 8.0)
     result = np.empty_like(a)
     if narrow.any():
-        result[narrow] = integrate(lambda z: -0.5 * z * z - 0.5 * np.log(2 * np.pi), a[narrow], b[narrow])
+        result[narrow] = integrate(_normal_log_density, a[narrow], b[narrow])
     if narrow.all():
         return result
     a, b = a[~narrow], b[~narrow]
@@ -114,6 +134,10 @@ def _normal_parts(a: NDArray, b: NDArray) -> NDArray:
     return result
 
 
+def _chi_log_density(z: NDArray, df: float) -> NDArray:
+    return (df - 1) * np.log(z) - 0.5 * z * z + ((1 - df / 2) * np.log(2) - special.gammaln(df / 2))
+
+
 def _chi_parts(a: NDArray, b: NDArray, df: float) -> NDArray:
     width = b - a
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
@@ -121,8 +145,7 @@ def _chi_parts(a: NDArray, b: NDArray, df: float) -> NDArray:
         narrow = (b <= 1.5 * a) & (width * slope <= 8.0) & (width**2 * ((df - 1) / a**2 + 1) <= 4.0)
     result = np.empty_like(a)
     if narrow.any():
-        log_constant = (1 - df / 2) * np.log(2) - special.gammaln(df / 2)
-        result[narrow] = integrate(lambda z: (df - 1) * np.log(z) - 0.5 * z * z + log_constant, a[narrow], b[narrow])
+        result[narrow] = integrate(lambda z: _chi_log_density(z, df), a[narrow], b[narrow])
     if narrow.all():
         return result
     a, b = a[~narrow], b[~narrow]

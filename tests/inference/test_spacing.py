@@ -1,0 +1,50 @@
+"""The choice of a lattice by pilots."""
+
+import numpy as np
+import pytest
+
+from sigad.errors import InvalidInputError
+from sigad.inference.lattice import Lattice, lattice
+from sigad.inference.spacing import choose_spacing
+from tests.inference.test_lattice import Intervals
+
+
+def pilots(width, n=12):
+    """Truncation sets of one interval of a width, somewhere around T."""
+    rng = np.random.default_rng(1)
+    for _ in range(n):
+        t, below = rng.standard_normal(), width * rng.uniform()
+        yield Intervals(t, np.array([[t - below, t - below + width]]))
+
+
+def test_wide_sets_take_a_coarse_lattice_and_narrow_ones_a_fine_one():
+    coarse, fine = (choose_spacing(pilots(width), evaluations=900) for width in (3.0, 0.1))
+    assert coarse.engine.spacing > 2 * fine.engine.spacing
+    assert coarse.chosen.information > 0.3 > 0.1 > fine.chosen.information
+    for choice in (coarse, fine):
+        assert choice.chosen.evaluations <= 900 and choice.n_pilots == 12 and len(choice.candidates) == 24
+        assert str(choice).startswith("chosen on 12 pilots: spacing")
+
+
+def test_each_pilot_is_evaluated_once():
+    given = list(pilots(1.0))
+    choose_spacing(given, evaluations=500)
+    for pilot in given:
+        assert pilot.asked == lattice(pilot, spacing=0.0125, tolerance=1e-3).n_evaluations
+
+
+def test_candidates_are_what_the_engine_finds():
+    given = list(pilots(0.5))
+    choice = choose_spacing(given, evaluations=500, engine=Lattice(batch=32))
+    assert choice.engine.batch == 32
+    for candidate in (choice.chosen, *choice.candidates[::7]):
+        runs = [lattice(p, spacing=candidate.spacing, cell=candidate.cell, tolerance=0.01, batch=16) for p in given]
+        assert candidate.information == pytest.approx(np.mean([r.points.information() for r in runs]), rel=0.05)
+        assert candidate.evaluations == pytest.approx(np.mean([r.n_evaluations for r in runs]), rel=0.05)
+
+
+def test_errors():
+    with pytest.raises(InvalidInputError, match="no pilots"):
+        choose_spacing([])
+    with pytest.raises(InvalidInputError, match="the cheapest"):
+        choose_spacing(pilots(1.0), evaluations=2)
