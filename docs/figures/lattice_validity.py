@@ -89,6 +89,7 @@ def simulate(trials: int, seed: int = 1) -> pd.DataFrame:
 
 def summary(p_values: pd.DataFrame) -> pd.DataFrame:
     tests = {name: stats.kstest(p, "uniform") for name, p in p_values.items()}
+    more = {name: stats.kstest(p, "uniform", alternative="greater") for name, p in p_values.items()}
     return pd.DataFrame(
         {
             "trials": len(p_values),
@@ -96,6 +97,9 @@ def summary(p_values: pd.DataFrame) -> pd.DataFrame:
             "rejected_at_0.01": (p_values <= 0.01).mean(),
             "ks_distance": {name: test.statistic for name, test in tests.items()},
             "ks_p": {name: test.pvalue for name, test in tests.items()},
+            # More small p-values than a valid test may have: the largest excess over alpha, at any alpha.
+            "excess": {name: test.statistic for name, test in more.items()},
+            "excess_p": {name: test.pvalue for name, test in more.items()},
         }
     )
 
