@@ -85,7 +85,12 @@ def test_super_uniform_on_every_lattice(null, cell, refinement, alternative):
         z = z[rg.contains(region, z)]
         found = [
             lattice(
-                Intervals(t, region, null), spacing=h, cell=cell, refinement=refinement, alternative=alternative, tolerance=EXACT
+                Intervals(t, region, null),
+                spacing=h,
+                cell=cell,
+                refinement=refinement,
+                alternative=alternative,
+                tolerance=EXACT,
             )
             for t in z
         ]
@@ -290,7 +295,7 @@ def test_detectors_that_cannot_be_conditioned_on():
     region = np.array([[-1.0, 2.0]])
     with pytest.raises(NumericalError, match="deterministic"):
         lattice(Intervals(3.0, region), spacing=0.1)
-    with pytest.raises(NumericalError, match="in a batch|alone"):
+    with pytest.raises(NumericalError, match=r"in a batch|alone"):
         lattice(Random(1.0, region), spacing=0.1)
     with pytest.raises(NumericalError, match="alone"):
         lattice(OfTheBatch(0.5, region), spacing=0.1)

@@ -13,6 +13,7 @@ from sigad.errors import InvalidInputError
 from sigad.inference import region as rg
 from sigad.inference.truncated import (
     ALTERNATIVES,
+    log_density,
     log_mass,
     mean_confidence_interval,
     pvalue_bounds,
@@ -250,6 +251,20 @@ def test_without_truncation():
     assert truncated_pvalue(np.sqrt(18.307038053275146), [[0, np.inf]], null=("chi", 10)) == pytest.approx(
         0.05, rel=1e-12
     )
+
+
+@pytest.mark.parametrize(
+    "null", ["normal", ("chi", 1), ("chi", 40), ("beta", 2.5, 0.5, 3.0), ("signed-beta", 4.0, 2.0)]
+)
+def test_density_is_the_mass_of_a_short_interval(null):
+    low, high = np.clip(support(null), -9.0, 9.0)
+    z = np.linspace(low, high, 203)[1:-1]
+    half = 1e-6
+    expected = log_mass(z - half, z + half, null) - np.log(2 * half)
+    np.testing.assert_allclose(log_density(z, null), expected, rtol=1e-6, atol=1e-6)
+    assert (log_density([low - 1.0, high + 1.0], null) < expected.min()).all()
+    if np.isfinite(support(null)[1]):
+        assert np.isneginf(log_density([high + 1e-9, -high - 1e-9], null)).all()
 
 
 def test_two_sided_chi_is_greater():

@@ -1,4 +1,4 @@
-"""The lattice engine: an exact p-value for any deterministic detector, which is run at finitely many points of the line.
+"""The lattice engine: an exact p-value for any deterministic detector, which is run at finitely many points of a line.
 
 The truncation set Z = {z : same(z)} of a :class:`~sigad.inference.hypothesis.Hypothesis` may be anything. Given the
 nuisance, and T mod h for a spacing h that was fixed without looking at T, the statistic T is a point of the lattice
@@ -28,6 +28,11 @@ from sigad.inference.truncated import ALTERNATIVES, Alternative
 
 COUNTED = 1e-30
 """A refinement counts the points that have more than this probability of the null law on either side."""
+
+MEND = (
+    "make it deterministic (fix its seeds, draw noises beforehand) and independent of what else is in the batch "
+    "(evaluation mode); if it is both, run it in double precision"
+)
 
 
 class Refinement(NamedTuple):
@@ -80,8 +85,8 @@ class LatticeSearch:
 
 
 class Interrupted(KeyboardInterrupt):
-    """A KeyboardInterrupt while the lattice was evaluated. ``result`` holds what was known until then: its bounds on the
-    p-value are valid, and wide."""
+    """A KeyboardInterrupt while the lattice was evaluated. ``result`` holds what was known until then: its bounds on
+    the p-value are valid, and wide."""
 
     def __init__(self, result: LatticeSearch):
         super().__init__(
@@ -104,22 +109,22 @@ def lattice(
 ) -> LatticeSearch:
     """The p-value of a hypothesis, given the selection, the nuisance, and the statistic mod spacing.
 
-    Points are evaluated in batches, the most probable first; all others count as unknown in the bounds. It is enough when
-    the bounds are within the tolerance. Parts of the truncation set that are narrower than the spacing may be missed:
-    that costs power, never validity.
+    Points are evaluated in batches, the most probable first; all others count as unknown in the bounds. It is enough
+    when the bounds are within the tolerance. Parts of the truncation set that are narrower than the spacing may be
+    missed: that costs power, never validity.
 
     Parameters
     ----------
     hypothesis : any; only its ``statistic``, ``null`` and ``same`` are asked for.
-    spacing : of the lattice, in the units of the statistic. It, cell and refinement must have been fixed without the data
-        under test; :func:`sigad.inference.spacing.choose_spacing` takes them from pilot runs.
+    spacing : of the lattice, in the units of the statistic. It, cell and refinement must have been fixed without the
+        data under test; :func:`sigad.inference.spacing.choose_spacing` takes them from pilot runs.
     cell : condition also on the cell [c * cell, (c + 1) * cell) that holds the statistic, which bounds the number of
         evaluations by cell / spacing and costs power.
     refinement : halve the spacing while too few lattice points lie in the truncation set.
     alternative : as in :func:`sigad.inference.truncated.truncated_pvalue`.
     tolerance : on p_high - p_low; a number is absolute.
-    rng : the observed point's own weight counts by a uniform share drawn from it, so that the p-value is exactly uniform
-        under the null hypothesis. None: it counts wholly, which is conservative and the same each time.
+    rng : the observed point's own weight counts by a uniform share drawn from it, so that the p-value is exactly
+        uniform under the null hypothesis. None: it counts wholly, which is conservative and the same each time.
     batch : number of points between two looks at the bounds.
 
     Raises
@@ -159,7 +164,11 @@ class Lattice:
     batch: int = 128
 
     def __call__(
-        self, hypothesis: Hypothesis, *, alternative: Alternative = "two-sided", tolerance: Tolerance | float = TOLERANCE
+        self,
+        hypothesis: Hypothesis,
+        *,
+        alternative: Alternative = "two-sided",
+        tolerance: Tolerance | float = TOLERANCE,
     ) -> LatticeSearch:
         return lattice(hypothesis, **vars(self), alternative=alternative, tolerance=tolerance)
 
@@ -212,9 +221,7 @@ class _Questions:
             points.known[part] = True
             if points.known[points.own] and not points.inside[points.own]:
                 raise NumericalError(
-                    "the detector, run again on the observed data in a batch, does not select what it selected: make it "
-                    "deterministic (fix seeds, draw noises beforehand, evaluation mode) and independent of what else is "
-                    "in the batch; if it is, run it in double precision"
+                    f"run again on the observed data, in a batch, the detector does not select what it selected: {MEND}"
                 )
             yield
 
@@ -226,9 +233,7 @@ class _Questions:
         for i in [*np.flatnonzero(points.own), *nearest]:
             if self._same(points.z[[i]])[0] != points.inside[i]:
                 raise NumericalError(
-                    f"the detector answers differently at the point {points.z[i]} of the line when it is run again on it "
-                    "alone: make it deterministic (fix seeds, draw noises beforehand) and independent of what else is in "
-                    "the batch (evaluation mode); if it is, run it in double precision"
+                    f"run again at the point {points.z[i]} of the line, alone, the detector answers differently: {MEND}"
                 )
 
     def _same(self, z: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""A statistic that can only be one of the points of a lattice: their weights, and probabilities of which some is unknown."""
+"""A statistic that can only be a point of a lattice: weights, and probabilities of which a part is unknown."""
 
 from dataclasses import dataclass, field
 
@@ -25,7 +25,8 @@ class Points:
     index : (n,) whole numbers i in order, z = statistic + spacing * i. All points that are further out on either side,
         which are never asked for, are the first and the last entry, -inf and inf.
     bounded : on either side, whether there are no points further out (in a cell, or where the null law ends).
-    known, inside : (n,) bool, where the answer is known, and where it is known that the point lies in the truncation set.
+    known, inside : (n,) bool, where the answer is known, and where it is known that the point lies in the truncation
+    set.
     """
 
     statistic: float
@@ -70,7 +71,8 @@ class Points:
         return self.index == 0
 
     def log_weights(self, mean: float = 0.0) -> NDArray[np.float64]:
-        """Log densities (n,), of a normal statistic with this mean; for all points further out, a bound on their sum."""
+        """Log densities (n,), of a normal statistic with this mean; for all points further out, a bound on their
+        sum."""
         z = self.z - mean
         low, high = (
             -np.inf if bounded else _log_beyond(end, self.null, step)
@@ -90,8 +92,8 @@ class Points:
         return (log_mass(-np.inf, z, self.null) > ends) & (log_mass(z, np.inf, self.null) > ends)
 
     def probability(self, event: NDArray[np.bool_], own: float, mean: float = 0.0) -> tuple[float, float]:
-        """Log of the smallest and the largest probability that the statistic is a point of the event (n,), given that it
-        is in the truncation set, over all that this set can still turn out to be.
+        """Log of the smallest and the largest probability that the statistic is a point of the event (n,), given that
+        it is in the truncation set, over all that this set can still turn out to be.
 
         Of the observed point, which is in it, the share ``own`` counts to the event and the rest to its complement.
         """
@@ -130,8 +132,8 @@ class Points:
         return float(weights @ np.square(z - weights @ z))
 
     def mean_interval(self, level: float) -> tuple[float, float]:
-        """Confidence interval for the mean of a normal statistic: the means that the conservative equal-tailed test does
-        not reject, with all that is not known at its worst."""
+        """Confidence interval for the mean of a normal statistic: the means that the conservative equal-tailed test
+        does not reject, with all that is not known at its worst."""
         z, t, goal = self.z, self.statistic, np.log((1 - level) / 2)
         lower = _crossing(lambda mean: self.probability(z >= t, 1.0, mean)[1] - goal, t)
         upper = -_crossing(lambda minus: self.probability(z <= t, 1.0, -minus)[1] - goal, -t)
@@ -149,8 +151,8 @@ def _count(statistic: float, null: Null, step: float, end: float) -> int:
 
 
 def _log_beyond(z: float, null: Null, step: float) -> float:
-    """Log of a bound on f(z + step) + f(z + 2 step) + ...: the density f of a law on an infinite line is log-concave, so
-    that the terms fall at least as fast as a geometric series; infinite as long as they rise."""
+    """Log of a bound on f(z + step) + f(z + 2 step) + ...: the density f of a law on an infinite line is log-concave,
+    so that the terms fall at least as fast as a geometric series; infinite as long as they rise."""
     first, second = log_density(z + step * np.array([1.0, 2.0]), null)
     if first == -np.inf:
         return first

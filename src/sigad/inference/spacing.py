@@ -105,7 +105,9 @@ def choose_spacing(
     engine = engine or Lattice()
     found = [lattice(pilot, spacing=finest, tolerance=1e-3, batch=engine.batch) for pilot in pilots]
     if not found:
-        raise InvalidInputError("there are no pilots: run the detector on independent data on which it selects something")
+        raise InvalidInputError(
+            "there are no pilots: run the detector on independent data on which it selects something"
+        )
     recorded = [_Recorded.of(search) for search in found]
     candidates = []
     for cell in (None, *cells):
