@@ -262,7 +262,6 @@ def test_density_is_the_mass_of_a_short_interval(null):
     half = 1e-6
     expected = log_mass(z - half, z + half, null) - np.log(2 * half)
     np.testing.assert_allclose(log_density(z, null), expected, rtol=1e-6, atol=1e-6)
-    assert (log_density([low - 1.0, high + 1.0], null) < expected.min()).all()
     if np.isfinite(support(null)[1]):
         assert np.isneginf(log_density([high + 1e-9, -high - 1e-9], null)).all()
 
