@@ -19,13 +19,13 @@ WHOLE_LINE: Region = np.array([[-np.inf, np.inf]])
 EMPTY: Region = np.empty((0, 2))
 
 
-def covered_at_least(intervals: ArrayLike, count: int = 1) -> Region:
+def covered_at_least(intervals: ArrayLike, count: ArrayLike = 1) -> Region:
     """The set of points that lie in at least ``count`` of the given intervals.
 
     Parameters
     ----------
     intervals : (..., m, 2) in any order, overlapping or not; rows with ``lower >= upper`` are empty.
-    count : how many intervals must cover a point, at least 1.
+    count : how many intervals must cover a point, at least 1; one number, or one for each set of intervals (...,).
 
     Returns
     -------
@@ -36,7 +36,8 @@ def covered_at_least(intervals: ArrayLike, count: int = 1) -> Region:
         raise InvalidInputError(f"intervals must have shape (..., m, 2), not {intervals.shape}")
     if np.isnan(intervals).any():
         raise InvalidInputError("intervals must not contain NaN")
-    if count < 1:
+    count = np.asarray(count)
+    if (count < 1).any():
         raise InvalidInputError(f"count must be at least 1, not {count}")
     lower, upper = intervals[..., 0], intervals[..., 1]
     empty = ~(lower < upper)
@@ -46,7 +47,7 @@ def covered_at_least(intervals: ArrayLike, count: int = 1) -> Region:
     position = np.concatenate([np.where(empty, np.inf, lower), np.where(empty, np.inf, upper)], axis=-1)
     order = np.argsort(position, axis=-1, kind="stable")
     position = np.take_along_axis(position, order, axis=-1)
-    inside = np.cumsum(np.where(order < m, 1, -1), axis=-1) >= count
+    inside = np.cumsum(np.where(order < m, 1, -1), axis=-1) >= count[..., None]
     before = np.concatenate([np.zeros_like(inside[..., :1]), inside[..., :-1]], axis=-1)
     starts, ends = inside & ~before, before & ~inside
     result = np.full((*intervals.shape[:-2], max(int(starts.sum(-1).max(initial=0)), 0), 2), np.inf)

@@ -1,0 +1,121 @@
+"""The neighbourhood test: its closed-form region against the detector itself along the line, its law, its limits."""
+
+import numpy as np
+
+from sigad.errors import NumericalError
+from sigad.inference import region as rg
+from sigad.knn import detect, selection_region
+from sigad.knn.neighbourhood import difference_from_mean, members, neighbourhood_region
+
+TOP = 6.0
+TOLERANCE = 1e-8
+
+
+def selected_along(problem, m, r):
+    """Whether at each r the detector finds the observed set of the m nearest and an anomaly: nothing but the
+    definition, with each instance moved, its features computed anew and all distances sorted."""
+    x, train, features = problem["x_test"], problem["x_train"], problem["features"]
+
+    def run(x, train):
+        f, g = (x, train) if features is None else (x @ features.T, train @ features.T)
+        distance = np.linalg.norm(f[:, None, :] - g, axis=-1)
+        order = np.argsort(distance, axis=-1, kind="stable")
+        ks = np.array(problem["k"])
+        with np.errstate(divide="ignore"):
+            score = np.log(np.take_along_axis(distance, order[:, ks - 1], axis=-1)) - np.log(ks) / f.shape[-1]
+        return np.sort(order[:, :m], axis=-1), score.max(axis=-1)
+
+    near = run(x[None], train[None])[0][0]
+    e, v = x - train[near].mean(axis=0), 1 + 1 / m
+    moved = np.broadcast_to(train, (len(r), *train.shape)).copy()
+    step = (r - 1)[:, None] * e / v
+    moved[:, near] -= step[:, None, :] / m
+    sets, score = run(x + step, moved)
+    return (sets == near).all(axis=-1) & (score > problem["theta"])
+
+
+def brute_force(problem, m, points=1500):
+    """Intervals of r in (0, TOP): a dense grid, and bisection of every change."""
+    grid = np.unique(np.concatenate([np.linspace(0, TOP, points)[1:], [1.0], np.geomspace(1e-4, TOP, points // 4)]))
+    inside = selected_along(problem, m, grid)
+    change = np.nonzero(inside[1:] != inside[:-1])[0]
+    low, high, at_low = grid[change].copy(), grid[change + 1].copy(), inside[change]
+    for _ in range(60 if len(change) else 0):
+        middle = (low + high) / 2
+        keep = selected_along(problem, m, middle) == at_low
+        low, high = np.where(keep, middle, low), np.where(keep, high, middle)
+    return (low + high) / 2
+
+
+def random_problem(rng):
+    d = int(rng.integers(1, 31)) if rng.random() < 0.5 else int(rng.integers(1, 4))
+    n = int(rng.integers(1, 40))
+    m = int(rng.integers(1, n + 1)) if rng.random() < 0.5 else int(rng.integers(1, min(n, 8) + 1))
+    number = 1 if rng.random() < 0.3 else min(n, int(rng.integers(2, 7)))
+    candidates = sorted(rng.choice(np.arange(1, n + 1), size=number, replace=False).tolist())
+    x_train = rng.normal(size=(n, d))
+    x_test = rng.normal(size=d) + 2 * (rng.random() < 0.5) * np.eye(d)[0]
+    kind = rng.integers(6)
+    if kind == 0:  # duplicates anywhere
+        x_train[rng.integers(n, size=n // 3)] = x_train[rng.integers(n)]
+    elif kind == 1:  # the test instance is one of the training instances
+        x_test = x_train[rng.integers(n)].copy()
+    elif kind == 2:  # equal distances everywhere
+        x_test, x_train = np.round(x_test), np.round(x_train)
+    features = rng.normal(size=(int(rng.integers(1, 7)), d)) if rng.random() < 0.3 else None
+    problem = dict(x_test=x_test, x_train=x_train, k=candidates, features=features)
+    score = float(found(problem | {"theta": -np.inf}).score[0])
+    problem["theta"] = score - rng.exponential() if rng.random() < 0.8 and np.isfinite(score) else -np.inf
+    return problem, m
+
+
+def found(problem):
+    return detect(**(problem | {"x_test": problem["x_test"][None]}))
+
+
+def test_region_equals_brute_force():
+    """Every change that the grid finds is an end point, and between neighbouring end points the definition agrees."""
+    rng = np.random.default_rng(0)
+    checked = several = tied = beyond = 0
+    while checked < 600:
+        problem, m = random_problem(rng)
+        detections = found(problem)
+        if not detections.selected[0]:  # all distances are zero
+            continue
+        inside = members(detections, m)
+        assert (inside.sum(axis=-1) == m).all()
+        moves = np.abs(difference_from_mean(detections, inside)).max() > 1e-12
+        if not moves:
+            continue
+        try:
+            region = neighbourhood_region(detections, inside)[0]
+        except NumericalError:
+            # Only where equal distances make the selection hold at the observation alone.
+            distance = np.sort(np.linalg.norm(detections.f_test[:, None] - detections.f_train, axis=-1)[0])
+            assert np.isclose(distance[m - 1], distance[min(m, len(distance) - 1)])
+            continue
+        assert rg.contains(region, 1.0)
+        region = rg.intersection(region[region[:, 0] < region[:, 1]], [[0, TOP]])
+        for end in brute_force(problem, m):
+            assert np.abs(region - end).min() <= TOLERANCE, (problem, m, end, region)
+        ends = np.concatenate([[0.0], region.ravel(), [TOP]])
+        width = np.diff(ends)
+        points = np.concatenate([ends[:-1] + share * width for share in (0.01, 0.3, 0.5, 0.99)])
+        points = points[np.tile(width > 1e-9, 4)]
+        np.testing.assert_array_equal(rg.contains(region, points), selected_along(problem, m, points))
+        checked += 1
+        several += len(region) > 1
+        tied += len(np.unique(problem["x_train"], axis=0)) < len(problem["x_train"])
+        beyond += max(problem["k"]) > m
+    assert several >= 3 and tied >= 40 and beyond >= 100
+
+
+def test_of_one_neighbour_is_the_test_against_it():
+    """m = k = 1: the papers' test against the nearest neighbour."""
+    rng = np.random.default_rng(10)
+    detections = detect(rng.normal(size=(200, 4)), rng.normal(size=(200, 30, 4)), k=1, theta=0.2)
+    detections = detections[detections.selected]
+    assert len(detections) > 20
+    np.testing.assert_allclose(
+        neighbourhood_region(detections, members(detections, 1)), selection_region(detections), rtol=1e-9
+    )
