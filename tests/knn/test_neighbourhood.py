@@ -5,7 +5,8 @@ import numpy as np
 from sigad.errors import NumericalError
 from sigad.inference import region as rg
 from sigad.knn import detect, selection_region
-from sigad.knn.neighbourhood import difference_from_mean, members, neighbourhood_region
+from sigad.knn.against import AgainstNeighbourhood
+from sigad.knn.neighbourhood import members, neighbourhood_region
 
 TOP = 6.0
 TOLERANCE = 1e-8
@@ -31,7 +32,7 @@ def selected_along(problem, m, r):
     step = (r - 1)[:, None] * e / v
     moved[:, near] -= step[:, None, :] / m
     sets, score = run(x + step, moved)
-    return (sets == near).all(axis=-1) & (score > problem["theta"])
+    return (sets == near).all(axis=-1) & (score > problem["threshold"])
 
 
 def brute_force(problem, m, points=1500):
@@ -64,8 +65,8 @@ def random_problem(rng):
         x_test, x_train = np.round(x_test), np.round(x_train)
     features = rng.normal(size=(int(rng.integers(1, 7)), d)) if rng.random() < 0.3 else None
     problem = dict(x_test=x_test, x_train=x_train, k=candidates, features=features)
-    score = float(found(problem | {"theta": -np.inf}).score[0])
-    problem["theta"] = score - rng.exponential() if rng.random() < 0.8 and np.isfinite(score) else -np.inf
+    score = float(found(problem | {"threshold": -np.inf}).score[0])
+    problem["threshold"] = score - rng.exponential() if rng.random() < 0.8 and np.isfinite(score) else -np.inf
     return problem, m
 
 
@@ -84,8 +85,7 @@ def test_region_equals_brute_force():
             continue
         inside = members(detections, m)
         assert (inside.sum(axis=-1) == m).all()
-        moves = np.abs(difference_from_mean(detections, inside)).max() > 1e-12
-        if not moves:
+        if np.abs(AgainstNeighbourhood(m).difference(detections)).max() < 1e-12:
             continue
         try:
             region = neighbourhood_region(detections, inside)[0]
@@ -113,7 +113,7 @@ def test_region_equals_brute_force():
 def test_of_one_neighbour_is_the_test_against_it():
     """m = k = 1: the papers' test against the nearest neighbour."""
     rng = np.random.default_rng(10)
-    detections = detect(rng.normal(size=(200, 4)), rng.normal(size=(200, 30, 4)), k=1, theta=0.2)
+    detections = detect(rng.normal(size=(200, 4)), rng.normal(size=(200, 30, 4)), k=1, threshold=0.2)
     detections = detections[detections.selected]
     assert len(detections) > 20
     np.testing.assert_allclose(

@@ -79,6 +79,37 @@ def check_matrix(covariance: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np
         ) from error
 
 
+def whitened(rows: NDArray[np.float64], covariance: ArrayLike) -> NDArray[np.float64]:
+    """Each row v of (B, d) as L^-1 v with L L' = Sigma: its length is (v' Sigma^-1 v)^(1/2).
+
+    Parameters
+    ----------
+    rows : (B, d).
+    covariance : Sigma, a scalar (variance), (d,) (variances), (d, d), or (B, d, d) one per row.
+
+    Raises
+    ------
+    InvalidInputError
+        for shapes that do not fit, NaN, or a covariance that is not positive definite.
+    """
+    b, d = rows.shape
+    covariance = real_array(covariance, "covariance")
+    if covariance.ndim == 0 or covariance.shape == (d,):
+        return rows / np.sqrt(check_variances(covariance))
+    if covariance.shape not in ((d, d), (b, d, d)):
+        raise InvalidInputError(
+            f"covariance must be a scalar, ({d},), ({d}, {d}) or (B, {d}, {d}), not {covariance.shape}"
+        )
+    return solved(check_matrix(covariance)[1], rows)
+
+
+def solved(factor: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """L^-1 v for each row v of (B, d), with lower triangular factors L (d, d) or (B, d, d)."""
+    if factor.ndim == 2 and len(factor) > _LARGE:
+        return np.stack([linalg.solve_triangular(factor, row, lower=True) for row in rows])
+    return np.linalg.solve(np.broadcast_to(factor, (len(rows), *factor.shape[-2:])), rows[..., None])[..., 0]
+
+
 def multiplication(covariance: Covariance, n: int) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
     """The function v -> Sigma v for v (n,), once the covariance has been checked.
 

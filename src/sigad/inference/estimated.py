@@ -10,12 +10,14 @@ e' (v Sigma_0)^-1 e: u^2 / (u^2 + SS) ~ Beta(d/2, df/2). Without selection it is
 docs/mathematics.md has the derivations.
 """
 
+import copy
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sigad.checks import real_array
 from sigad.errors import InvalidInputError
-from sigad.inference.covariance import Covariance, check_matrix, multiplication
+from sigad.inference.covariance import Covariance, check_matrix, solved, whitened
 
 
 class EstimatedCovariance:
@@ -69,7 +71,9 @@ class EstimatedCovariance:
         """The covariances of some of the problems."""
         if not len(self):
             return self
-        return EstimatedCovariance(scatter=self.scatter[which], degrees_of_freedom=self.degrees_of_freedom)
+        part = copy.copy(self)
+        part.scatter, part._factor = self.scatter[which], self._factor[which]
+        return part
 
     @property
     def dimension(self) -> int:
@@ -85,9 +89,7 @@ class EstimatedCovariance:
         d, nu = self.dimension, self.degrees_of_freedom
         if difference.shape[-1] != d:
             raise InvalidInputError(f"the covariance has {d} columns, the instances have {difference.shape[-1]}")
-        factors = np.broadcast_to(self._factor, (len(difference), d, d))
-        white = np.linalg.solve(factors, difference[..., None])[..., 0]
-        t = np.sqrt(nu / factor * np.square(white).sum(axis=-1))
+        t = np.sqrt(nu / factor * np.square(solved(self._factor, difference)).sum(axis=-1))
         return t, ("beta", d / 2, (nu - d + 1) / 2, np.hypot(t, np.sqrt(nu)))
 
 
@@ -136,9 +138,9 @@ class EstimatedScale:
         """The scales of some of the problems."""
         if not len(self):
             return self
-        return EstimatedScale(
-            self.shape, sum_of_squares=self.sum_of_squares[which], degrees_of_freedom=self.degrees_of_freedom
-        )
+        part = copy.copy(self)
+        part.sum_of_squares = self.sum_of_squares[which]
+        return part
 
     @property
     def variance(self) -> NDArray[np.float64]:
@@ -150,3 +152,12 @@ class EstimatedScale:
         t = np.sqrt(np.square(whitened(difference, self.shape)).sum(axis=-1) / (factor * self.variance))
         df = self.degrees_of_freedom
         return t, ("beta", difference.shape[-1] / 2, df / 2, np.hypot(t, np.sqrt(df)))
+
+
+def _degrees(value) -> int:
+    if value != int(value) or value < 1:
+        raise InvalidInputError(f"degrees_of_freedom must be a whole number, at least 1, not {value!r}")
+    return int(value)
+
+
+Estimated = EstimatedCovariance | EstimatedScale

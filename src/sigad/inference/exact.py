@@ -19,6 +19,7 @@ from sigad.inference.truncated import (
     log_mass,
     mean_confidence_interval,
     pvalue_bounds,
+    support,
     truncated_pvalue,
 )
 
@@ -182,9 +183,10 @@ def _check_holds(region: Region, statistic: float) -> None:
 
 def _window(statistic: float, null: Null) -> tuple[float, float]:
     """The window beyond which, on either side, the null has a negligible share of the mass beyond the statistic."""
-    far = abs(statistic) if null == "normal" else statistic
+    symmetric = support(null)[0] < 0
+    far = abs(statistic) if symmetric else statistic
     upper = _where(lambda z: log_mass(z, np.inf, null), far, float(log_mass(far, np.inf, null)) + np.log(NEGLIGIBLE))
-    if null == "normal":
+    if symmetric:
         return -upper, upper
     goal = float(log_mass(0.0, statistic, null)) + np.log(NEGLIGIBLE)
     return statistic - _where(lambda z: log_mass(0.0, statistic - z, null), 0.0, goal, statistic), upper

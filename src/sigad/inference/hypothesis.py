@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from sigad.errors import NumericalError
 from sigad.inference import region as rg
 from sigad.inference.region import Region
-from sigad.inference.truncated import Null
+from sigad.inference.truncated import Null, support
 from sigad.line import Restriction
 
 FARTHEST = 40.0
@@ -75,9 +75,9 @@ class PiecewiseHypothesis(Hypothesis):
     @property
     def reach(self) -> tuple[float, float]:
         """Beyond these two ends the null law has no probability worth a look."""
-        if self.null == "normal":
-            return min(self.statistic, 0.0) - FARTHEST, max(self.statistic, 0.0) + FARTHEST
-        return 0.0, max(self.statistic, np.sqrt(self.null[1])) + FARTHEST
+        low, high = support(self.null)
+        middle = np.sqrt(self.null[1]) if self.null[0] == "chi" else 0.0
+        return max(low, min(self.statistic, 0.0) - FARTHEST), min(high, max(self.statistic, middle) + FARTHEST)
 
     def _edge(self, limit: float) -> float:
         """The first breakpoint on the way from the statistic to the limit, or the limit."""

@@ -37,7 +37,7 @@ def selection_region(detections: Detections, *, condition_on_k: bool = True) -> 
     else:
         everywhere = [_region_for(lines, detections, np.full(len(detections), k)) for k in detections.candidates]
         region = rg.union(*everywhere)
-    return _with_observation(region)
+    return with_observation(region)
 
 
 def _region_for(lines: Crossings, detections: Detections, k: NDArray) -> NDArray:
@@ -108,13 +108,13 @@ def order_region(detections: Detections) -> NDArray[np.float64]:
         row = rows[:, None]
         lower, upper = solve_linear(alpha[row, first] - alpha[row, second], beta[row, first] - beta[row, second])
         low, high = np.maximum(low, lower.max(axis=-1)), np.minimum(high, upper.min(axis=-1))
-    chained = _with_observation(np.stack([low, high], axis=-1)[:, None, :])
+    chained = with_observation(np.stack([low, high], axis=-1)[:, None, :])
     region = rg.intersection(selection_region(detections), chained)
     around = (region[..., 0] <= 1) & (1 <= region[..., 1])
     return np.take_along_axis(region, around.argmax(axis=-1)[:, None, None], axis=-2)
 
 
-def _with_observation(region: NDArray) -> NDArray:
+def with_observation(region: NDArray) -> NDArray:
     """Repair rounding at r = 1; raise if r = 1 lies outside by more than that, for then the region is wrong."""
     lower, upper = region[..., 0], region[..., 1]
     near = (lower <= 1 + _ROUNDING) & (upper >= 1 - _ROUNDING) & (lower < upper)

@@ -1,41 +1,51 @@
-"""The statistic of a difference of two instances under a covariance."""
+"""The statistic of a difference of instances under a covariance, known or estimated."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import linalg
 
 from sigad.checks import real_array
-from sigad.errors import InvalidInputError
-from sigad.inference.covariance import check_matrix, check_variances
+from sigad.inference.covariance import whitened
+from sigad.inference.estimated import Estimated
+from sigad.inference.truncated import Null
 
-# Dimension above which one covariance for all problems is not solved for each of them by a general method.
-_LARGE = 64
+KnnCovariance = ArrayLike | Estimated
 
 
-def statistic(difference: ArrayLike, covariance: ArrayLike) -> NDArray[np.float64]:
-    """T = || (2 Sigma)^(-1/2) (x_test - x_j) ||, (B,), chi with d degrees of freedom under H0 without selection.
+def statistic(difference: ArrayLike, covariance: KnnCovariance, factor: float = 2.0) -> NDArray[np.float64]:
+    """T = || (factor Sigma)^(-1/2) difference ||, (B,), chi with d degrees of freedom under H0 without selection.
 
     Parameters
     ----------
-    difference : (B, d) x_test - x_j.
-    covariance : of one instance: a scalar (variance), (d,) (variances), (d, d), or (B, d, d) one per problem.
+    difference : (B, d), by default x_test - x_j.
+    covariance : Sigma of one instance: a scalar (variance), (d,) (variances), (d, d), or (B, d, d) one per problem; or
+        an estimate of it (:mod:`sigad.inference.estimated`), which is put in its place.
+    factor : of the difference's covariance: 2 for two instances, 1 + 1/m for one and the mean of m others.
 
     Raises
     ------
     InvalidInputError
         for shapes that do not fit, NaN, or a covariance that is not positive definite.
     """
-    difference, covariance = np.asarray(difference, np.float64), real_array(covariance, "covariance")
-    b, d = difference.shape
-    if covariance.ndim == 0 or covariance.shape == (d,):
-        return np.sqrt((np.square(difference) / (2 * check_variances(covariance))).sum(axis=-1))
-    if covariance.shape not in ((d, d), (b, d, d)):
-        raise InvalidInputError(
-            f"covariance must be a scalar, ({d},), ({d}, {d}) or (B, {d}, {d}), not {covariance.shape}"
-        )
-    _, factor = check_matrix(covariance)
-    if covariance.ndim == 2 and d > _LARGE:
-        white = np.stack([linalg.solve_triangular(factor, row, lower=True) for row in difference])
-        return np.sqrt(np.square(white).sum(axis=-1) / 2)
-    white = np.linalg.solve(np.broadcast_to(factor, (b, d, d)), difference[..., None])[..., 0]
-    return np.sqrt(np.square(white).sum(axis=-1) / 2)
+    return standardised(difference, covariance, factor)[0]
+
+
+def standardised(difference: ArrayLike, covariance: KnnCovariance, factor: float) -> tuple[NDArray[np.float64], Null]:
+    """The statistic (B,) as in :func:`statistic`, and its null distribution without selection."""
+    difference = np.asarray(difference, np.float64)
+    if isinstance(covariance, Estimated):
+        return covariance.standardised(difference, factor)
+    white = whitened(difference, covariance)
+    return np.sqrt(np.square(white).sum(axis=-1) / factor), ("chi", difference.shape[-1])
+
+
+def checked(covariance: KnnCovariance, problems: int) -> tuple[KnnCovariance, int]:
+    """A covariance as an array or an estimate, and how many problems have one of their own: 0 if all share one."""
+    if isinstance(covariance, Estimated):
+        return covariance, len(covariance)
+    covariance = real_array(covariance, "covariance")
+    return covariance, len(covariance) if covariance.ndim == 3 else 0
+
+
+def of_problems(covariance: KnnCovariance, which) -> KnnCovariance:
+    """The covariances of some of the problems."""
+    return covariance[which] if isinstance(covariance, Estimated) or covariance.ndim == 3 else covariance

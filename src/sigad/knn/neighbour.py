@@ -34,7 +34,8 @@ def knn_test_batch(
     *,
     k: int | Sequence[int],
     threshold: ArrayLike,
-    covariance: ArrayLike,
+    covariance: KnnCovariance,
+    against: Against = "neighbour",
     metric: Metric = "l2",
     condition_on_k: bool = True,
     features: ArrayLike | Callable | None = None,
@@ -48,9 +49,9 @@ def knn_test_batch(
     x_test : (B, d) test instances; (B, *shape) if features is a network.
     x_train : (n, d) shared, or (B, n, d) one training set per test instance; likewise with *shape.
     threshold : threshold, scalar or (B,).
-    covariance : scalar, (d,), (d, d) or (B, d, d).
+    covariance : scalar, (d,), (d, d) or (B, d, d), or an estimate, shared or one for each problem.
     train_features : (n, D) or (B, n, D), as in :func:`knn_test`.
-    k, metric, condition_on_k, features, tolerance : as in :func:`knn_test`.
+    k, against, metric, condition_on_k, features, tolerance : as in :func:`knn_test`.
 
     Raises
     ------
@@ -68,6 +69,7 @@ def knn_test_batch(
             k=k,
             threshold=threshold,
             covariance=covariance,
+            against=against,
             metric=metric,
             condition_on_k=condition_on_k,
             features=features,
@@ -188,7 +190,8 @@ def knn_test(
     *,
     k: int | Sequence[int],
     threshold: float,
-    covariance: ArrayLike,
+    covariance: KnnCovariance,
+    against: Against = "neighbour",
     metric: Metric = "l2",
     condition_on_k: bool = True,
     features: ArrayLike | Callable | None = None,
@@ -246,6 +249,7 @@ def knn_test(
         k=k,
         threshold=threshold,
         covariance=covariance,
+        against=against,
         metric=metric,
         condition_on_k=condition_on_k,
         features=features,

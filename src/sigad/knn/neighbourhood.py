@@ -18,17 +18,10 @@ docs/mathematics.md has the derivation. For m = k = 1 it is the test against the
 import numpy as np
 from numpy.typing import NDArray
 
-from sigad.errors import InvalidInputError, UnsupportedOperationError
+from sigad.errors import UnsupportedOperationError
 from sigad.inference import region as rg
-from sigad.knn.closed_form import _with_observation
+from sigad.knn.closed_form import with_observation
 from sigad.knn.detection import Detections, norm, penalty
-
-
-def check_size(m: int, n: int) -> int:
-    """The number of nearest instances m as an int; raises InvalidInputError unless 1 <= m <= n."""
-    if m != int(m) or not 1 <= m <= n:
-        raise InvalidInputError(f"against must be a number of training instances between 1 and n = {n}, not {m!r}")
-    return int(m)
 
 
 def members(detections: Detections, m: int) -> NDArray[np.bool_]:
@@ -37,14 +30,6 @@ def members(detections: Detections, m: int) -> NDArray[np.bool_]:
     mth = np.partition(distances, m - 1, axis=-1)[:, m - 1, None]
     closer, tied = distances < mth, distances == mth
     return closer | (tied & (closer.sum(axis=-1, keepdims=True) + np.cumsum(tied, axis=-1) <= m))
-
-
-def difference_from_mean(detections: Detections, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """e = x_test minus the mean of the training instances in the mask (B, n), with the same number in each row: (B, d).
-
-    Its covariance is v = 1 + 1/m times that of an instance.
-    """
-    return detections.x_test - _gather(detections.x_train, inside).mean(axis=1)
 
 
 def neighbourhood_region(detections: Detections, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -69,8 +54,7 @@ def neighbourhood_region(detections: Detections, inside: NDArray[np.bool_]) -> N
             f"the region of the neighbourhood test has a closed form for l2, not for {detections.metric}"
         )
     m = int(inside[0].sum())
-    moved = _gather(detections.f_train, inside).mean(axis=1)
-    moved = detections.f_test - moved  # E, (B, D)
+    moved = detections.f_test - _gather(detections.f_train, inside).mean(axis=1)  # E, (B, D)
     apart = detections.f_test[:, None, :] - detections.f_train
     square = np.square(apart).sum(axis=-1)
     speed = 1 / (1 + 1 / m)  # of the others, relative to that of the members
@@ -87,7 +71,7 @@ def neighbourhood_region(detections: Detections, inside: NDArray[np.bool_]) -> N
     if still.any():
         region[still] = np.inf
         region[still, :1] = [[0.0, np.inf]]
-    return _with_observation(region)
+    return with_observation(region)
 
 
 def _gather(instances: NDArray, inside: NDArray[np.bool_]) -> NDArray:
@@ -147,7 +131,7 @@ def _detected(detections: Detections, apart: NDArray, moved: NDArray, length2: N
         along = np.einsum("bnd,bd->bn", here, moved) / length2[:, None]
         away = np.square(here - along[..., None] * moved[:, None, :]).sum(axis=-1)  # from the line, squared
         k = ks if mask is inside else ks + m
-        radius = np.exp(detections.theta[:, None] + penalty(k, moved.shape[-1]))
+        radius = np.exp(detections.threshold[:, None] + penalty(k, moved.shape[-1]))
         half = np.sqrt(np.maximum(np.square(radius)[..., None] - away[:, None, :], 0.0) / length2[:, None, None])
         half = np.where(half > 0, half, np.nan)
         near = np.stack([-along[:, None, :] - half, -along[:, None, :] + half], axis=-1) / speed
