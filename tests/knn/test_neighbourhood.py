@@ -1,12 +1,16 @@
 """The neighbourhood test: its closed-form region against the detector itself along the line, its law, its limits."""
 
-import numpy as np
+from dataclasses import replace
 
-from sigad.errors import NumericalError
+import numpy as np
+import pytest
+
+from sigad.errors import InvalidInputError, NumericalError, UnsupportedOperationError
 from sigad.inference import region as rg
-from sigad.knn import detect, selection_region
+from sigad.knn import detect, knn_test, knn_test_batch, selection_region
 from sigad.knn.against import AgainstNeighbourhood
 from sigad.knn.neighbourhood import members, neighbourhood_region
+from sigad.study.rates import uniformity
 
 TOP = 6.0
 TOLERANCE = 1e-8
@@ -35,7 +39,7 @@ def selected_along(problem, m, r):
     return (sets == near).all(axis=-1) & (score > problem["threshold"])
 
 
-def brute_force(problem, m, points=1500):
+def brute_force(problem, m, points=800):
     """Intervals of r in (0, TOP): a dense grid, and bisection of every change."""
     grid = np.unique(np.concatenate([np.linspace(0, TOP, points)[1:], [1.0], np.geomspace(1e-4, TOP, points // 4)]))
     inside = selected_along(problem, m, grid)
@@ -119,3 +123,37 @@ def test_of_one_neighbour_is_the_test_against_it():
     np.testing.assert_allclose(
         neighbourhood_region(detections, members(detections, 1)), selection_region(detections), rtol=1e-9
     )
+
+
+def test_uniform_and_powerful():
+    """4,000 p-values of true null hypotheses are uniform (error probability 1e-4); of a shift by six, most are small,
+    where few of those of the test against the neighbour are."""
+    rng = np.random.default_rng(11)
+    x_train, x_test = rng.normal(size=(9000, 30, 5)), rng.normal(size=(9000, 5))
+    given = dict(k=[1, 2, 4], covariance=1.0)
+    calibration = knn_test_batch(x_test[:1000], x_train[:1000], **given, threshold=np.inf)
+    threshold = np.median([selection.score for selection in calibration.selection])
+    given |= dict(x_train=x_train[1000:], threshold=threshold)
+    result = knn_test_batch(x_test[1000:], against="neighbourhood", **given)
+    p = result.p_value[result.status == "tested"]
+    assert len(p) > 3700 and uniformity(p).ks_p_value > 1e-4
+    few = dict(x_test=x_test[1000:1500] + 6 * np.eye(5)[0], **(given | {"x_train": x_train[1000:1500]}))
+    power = {m: np.mean(knn_test_batch(**few, against=m).p_value <= 0.05) for m in ("neighbour", "neighbourhood")}
+    assert power["neighbourhood"] > 0.6 > 2 * power["neighbour"]
+
+
+def test_what_is_reported_and_what_is_refused():
+    rng = np.random.default_rng(12)
+    x_train, x_test = rng.normal(size=(20, 3)), rng.normal(size=3) + 4
+    given = dict(k=[1, 3], threshold=-1.0, covariance=1.0)
+    result = knn_test(x_test, x_train, against="neighbourhood", **given)
+    nearest = np.argsort(np.linalg.norm(x_test - x_train, axis=1))[:3]
+    assert result.selection.indices == tuple(sorted(nearest.tolist())) and result.p_low == result.p_high
+    t = np.linalg.norm(x_test - x_train[nearest].mean(axis=0)) / np.sqrt(4 / 3)
+    assert np.isclose(result.statistic, t, rtol=1e-14)
+    assert result == replace(knn_test(x_test, x_train, against=3, **given), seconds=result.seconds)
+    with pytest.raises(UnsupportedOperationError, match="features=torch"):
+        knn_test(x_test, x_train, against=2, metric="l1", **given)
+    for wrong in (0, 21, 1.5, "mean"):
+        with pytest.raises(InvalidInputError, match="against must be"):
+            knn_test(x_test, x_train, against=wrong, **given)

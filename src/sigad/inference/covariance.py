@@ -4,9 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import linalg
 
 from sigad.checks import real_array
 from sigad.errors import InvalidInputError
+
+# Dimension above which one covariance for all rows is not solved for each of them by a general method.
+_LARGE = 64
 
 
 class AutoregressiveCovariance:

@@ -55,8 +55,9 @@ class EstimatedCovariance:
         self.degrees_of_freedom = _degrees(degrees_of_freedom)
         if self.degrees_of_freedom < scatter.shape[-1]:
             raise InvalidInputError(
-                f"{self.degrees_of_freedom} degrees of freedom do not suffice for {scatter.shape[-1]} columns: estimate "
-                "from more rows, test fewer components (sigad.knn.NormalModel), or estimate a scale only (EstimatedScale)"
+                f"{self.degrees_of_freedom} degrees of freedom do not suffice for {scatter.shape[-1]} columns: "
+                "estimate from more rows, test fewer components (sigad.knn.NormalModel), or estimate a scale only "
+                "(EstimatedScale)"
             )
         self.scatter, self._factor = check_matrix(scatter)
 

@@ -90,6 +90,12 @@ def support(null: Null) -> tuple[float, float]:
     return (-high if kind in ("normal", "signed-beta") else 0.0), high
 
 
+def of_statistics(null: Null, which) -> Null:
+    """The null distributions of some of the statistics of a batch (which of them: anything that indexes an array)."""
+    kind, numbers, scale = _parts(null)
+    return null if scale is None or not scale.ndim else (kind, *numbers, scale[which])
+
+
 def _parts(null: Null) -> tuple[str, tuple[float, ...], NDArray | None]:
     """The name of a null distribution, its parameters, and its scale; InvalidInputError unless it is one."""
     kind, *numbers = [null] if isinstance(null, str) else null if isinstance(null, (tuple, list)) and null else [None]

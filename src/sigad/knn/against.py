@@ -66,7 +66,9 @@ class AgainstNeighbourhood:
 
     def selections(self, detections: Detections) -> Sequence[NeighbourhoodSelection]:
         sets = np.nonzero(members(detections, self.m))[1].reshape(-1, self.m)
-        return [NeighbourhoodSelection(tuple(s.tolist()), float(a)) for s, a in zip(sets, detections.score, strict=True)]
+        return [
+            NeighbourhoodSelection(tuple(s.tolist()), float(a)) for s, a in zip(sets, detections.score, strict=True)
+        ]
 
 
 def parse_against(

@@ -38,7 +38,7 @@ def standardised(difference: ArrayLike, covariance: KnnCovariance, factor: float
     return np.sqrt(np.square(white).sum(axis=-1) / factor), ("chi", difference.shape[-1])
 
 
-def checked(covariance: KnnCovariance, problems: int) -> tuple[KnnCovariance, int]:
+def checked(covariance: KnnCovariance) -> tuple[KnnCovariance, int]:
     """A covariance as an array or an estimate, and how many problems have one of their own: 0 if all share one."""
     if isinstance(covariance, Estimated):
         return covariance, len(covariance)

@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from sigad.checks import real_array
 from sigad.errors import InvalidInputError, NumericalError
 from sigad.inference.result import FAILED, NOT_SELECTED, TESTED, TOLERANCE, BatchResult, TestResult, Tolerance
-from sigad.inference.truncated import truncated_pvalue
-from sigad.knn.closed_form import selection_region
-from sigad.knn.covariance import statistic
+from sigad.inference.truncated import of_statistics, truncated_pvalue
+from sigad.knn.against import Against, AgainstNeighbour, AgainstNeighbourhood, parse_against
+from sigad.knn.covariance import KnnCovariance, checked, of_problems, standardised, statistic
 from sigad.knn.detection import Detections, Metric, detect
 
 # Numbers per block of a batch, so that the working arrays stay in a core's cache.
@@ -78,20 +78,21 @@ def knn_test_batch(
         )
     if train_features is not None:
         raise InvalidInputError("train_features are those of a network: pass the network as features")
-    covariance, threshold = real_array(covariance, "covariance"), np.asarray(threshold)
+    covariance, covariances = checked(covariance)
+    threshold = np.asarray(threshold)
     if x_test.ndim != 2:
         raise InvalidInputError(f"x_test must have shape (B, d), not {x_test.shape}; knn_test takes a single instance")
     # Before the batch is cut into blocks, which would hide what is too long.
-    for array, rank, name in (
-        (x_train, 3, "training sets"),
-        (threshold, 1, "thresholds"),
-        (covariance, 3, "covariances"),
+    for given, name in (
+        (len(x_train) if x_train.ndim == 3 else 0, "training sets"),
+        (len(threshold) if threshold.ndim == 1 else 0, "thresholds"),
+        (covariances, "covariances"),
     ):
-        if array.ndim == rank and len(array) != len(x_test):
+        if given not in (0, len(x_test)):
             raise InvalidInputError(
-                f"{len(x_test)} test instances but {len(array)} {name}: give one for each, or one for all"
+                f"{len(x_test)} test instances but {given} {name}: give one for each, or one for all"
             )
-    parts = []
+    test, parts = None, []
     for block in blocks(len(x_test), x_train.shape[-2] * x_train.shape[-1] if x_train.ndim > 1 else 1):
         per_problem = lambda x, rank: x[block] if x.ndim == rank else x  # noqa: B023, E731
         found = detect(
@@ -102,8 +103,10 @@ def knn_test_batch(
             metric=metric,
             features=features,
         )
-        tested = _test_each_that_can_be(found, per_problem(covariance, 3), condition_on_k=condition_on_k)
-        parts.append((found, *tested))
+        test = parse_against(
+            against, candidates=found.candidates, n=found.x_train.shape[1], condition_on_k=condition_on_k
+        )
+        parts.append((found, *_test_each_that_can_be(found, of_problems(covariance, block), test)))
     if not parts:
         raise InvalidInputError("there is no test instance")
     t = np.concatenate([part[1] for part in parts])
@@ -117,33 +120,29 @@ def knn_test_batch(
         p_low=p,
         p_high=p,
         region=region,
-        selection=[selection for part in parts for selection in part[0].selections],
+        selection=[selection for part in parts for selection in test.selections(part[0])],
         n_evaluations=selected.astype(np.int64),
         seconds=np.full(len(t), (time.perf_counter() - start) / len(t)),
     )
 
 
 def _test_each_that_can_be(
-    detections: Detections, covariance: NDArray, *, condition_on_k: bool
+    detections: Detections, covariance: KnnCovariance, test: AgainstNeighbour | AgainstNeighbourhood
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """:func:`test_detections`, with NaN for the p-values of those problems of a batch that raise NumericalError."""
     try:
-        return test_detections(detections, covariance, condition_on_k=condition_on_k)
+        return test_detections(detections, covariance, test)
     except NumericalError:
         if len(detections) == 1:
             return (
-                statistic(detections.difference, covariance),
+                statistic(test.difference(detections), covariance, test.factor),
                 np.full(1, np.nan),
                 np.full((1, 1, 2), np.inf),
             )
         # Rare: halving the batch isolates the few that fail.
         middle = len(detections) // 2
         halves = [
-            _test_each_that_can_be(
-                detections[half],
-                covariance[half] if covariance.ndim == 3 else covariance,
-                condition_on_k=condition_on_k,
-            )
+            _test_each_that_can_be(detections[half], of_problems(covariance, half), test)
             for half in (slice(None, middle), slice(middle, None))
         ]
         return (
@@ -164,18 +163,21 @@ def _stack_regions(regions: list[NDArray]) -> NDArray[np.float64]:
 
 
 def test_detections(
-    detections: Detections, covariance: ArrayLike, *, condition_on_k: bool = True
+    detections: Detections, covariance: KnnCovariance, test: AgainstNeighbour | AgainstNeighbourhood
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Statistics (B,), p-values (B,) and regions of z (B, m, 2) of a batch; NaN and empty where nothing is selected."""
-    covariance = np.asarray(covariance, np.float64)
-    t_all = statistic(detections.difference, covariance)
+    """Statistics (B,), p-values (B,) and regions of z (B, m, 2) of a batch; NaN and empty where nothing is selected.
+
+    ``covariance`` as :func:`sigad.knn.covariance.checked` returns it.
+    """
     selected = detections.selected
     t, p = np.full(len(detections), np.nan), np.full(len(detections), np.nan)
     region = np.full((len(detections), 1, 2), np.inf)
+    # A covariance that is not one is an error whether or not anything was selected.
+    everything, null = standardised(test.difference(detections), covariance, test.factor)
     if selected.any():
-        t[selected] = t_all[selected]
-        z = selection_region(detections[selected], condition_on_k=condition_on_k) * t[selected, None, None]
-        p[selected] = truncated_pvalue(t[selected], z, null=("chi", detections.x_test.shape[1]))
+        t[selected] = everything[selected]
+        z = test.region(detections[selected]) * t[selected, None, None]
+        p[selected] = truncated_pvalue(t[selected], z, null=of_statistics(null, selected))
         region = np.full((len(detections), z.shape[1], 2), np.inf)
         region[selected] = z
     return t, p, region
@@ -198,11 +200,13 @@ def knn_test(
     train_features: ArrayLike | None = None,
     tolerance: Tolerance | float = TOLERANCE,
 ) -> TestResult:
-    """Is the test instance, detected as an anomaly by its k nearest neighbours, truly different from the k-th one?
+    """Is the test instance, detected as an anomaly by its k nearest neighbours, truly different from them?
 
-    The null hypothesis is that the signal of x_test equals the signal of x_j, its k-th nearest training instance, where
-    every instance is a signal plus normal noise with the given covariance. The p-value is valid although the same data
-    chose j, k and the decision to test: it conditions on them (Niihori et al., NeurIPS 2025, Theorems 4.1 and 4.2).
+    Every instance is a signal plus normal noise with the given covariance. The null hypothesis is that the signal of
+    x_test equals that of x_j, its k-th nearest training instance (``against="neighbour"``; Niihori et al., NeurIPS
+    2025, Theorems 4.1 and 4.2), or the mean of the signals of its m nearest (``against="neighbourhood"`` or m), which
+    has several times the power. The p-value is valid although the same data chose the neighbours and the decision to
+    test: it conditions on them.
 
     Parameters
     ----------
@@ -211,11 +215,14 @@ def knn_test(
     k : number of neighbours; or candidates, of which the one with the largest score is taken (data-driven k).
     threshold : the instance is an anomaly if its score log d_(k) - log(k)/D exceeds it. Must have been fixed without
         the instances under test.
-    covariance : of the noise of one instance, known or estimated from independent data: a variance, (d,) variances, or
-        a (d, d) matrix; d = x_test.size.
+    covariance : of the noise of one instance. If known: a variance, (d,) variances, or a (d, d) matrix, d =
+        x_test.size. If estimated from rows of their own: :class:`~sigad.inference.estimated.EstimatedCovariance`, or
+        ``EstimatedScale`` where all but a factor is known, for which the test is exact; a plug-in is not.
+    against : ``"neighbour"``, the k-th; ``"neighbourhood"``, the mean of as many nearest as the largest candidate k;
+        or their number m, fixed beforehand. For l1 and linf, features must be a network (``torch.nn.Identity()``).
     metric : distance between features, ``"l2"``, ``"l1"`` or ``"linf"``.
-    condition_on_k : condition also on the selected k (the paper's test); False takes the union over all candidates,
-        a larger region and at least as powerful on the whole.
+    condition_on_k : against the neighbour, condition also on the selected k (the paper's test); False takes the union
+        over all candidates, a larger region and at least as powerful on the whole.
     features : None for the identity; a matrix (D, d) for linear features; a torch module in eval mode that is piecewise
         linear and maps (m, *shape) to m features of any shape, or :class:`~sigad.knn.network.NetworkFeatures` to set
         it up once for many tests.
@@ -227,7 +234,8 @@ def knn_test(
     -------
     TestResult
         with ``status`` "not_selected" when the instance is not an anomaly. ``selection`` is a
-        :class:`~sigad.knn.detection.KnnSelection`. Without a network the p-value is exact, ``p_low == p_high``.
+        :class:`~sigad.knn.detection.KnnSelection`, or a
+        :class:`~sigad.knn.against.NeighbourhoodSelection`. Without a network the p-value is exact, ``p_low == p_high``.
 
     Raises
     ------

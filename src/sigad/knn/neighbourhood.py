@@ -51,7 +51,8 @@ def neighbourhood_region(detections: Detections, inside: NDArray[np.bool_]) -> N
     """
     if detections.metric != "l2":
         raise UnsupportedOperationError(
-            f"the region of the neighbourhood test has a closed form for l2, not for {detections.metric}"
+            f"the region of the neighbourhood test has a closed form for l2, not for {detections.metric}: "
+            "pass features=torch.nn.Identity() (or a torch.nn.Linear), for which it is searched"
         )
     m = int(inside[0].sum())
     moved = detections.f_test - _gather(detections.f_train, inside).mean(axis=1)  # E, (B, D)

@@ -22,10 +22,12 @@ from sigad.inference.exact import exact
 from sigad.inference.hypothesis import PiecewiseHypothesis, holding
 from sigad.inference.region import Region
 from sigad.inference.result import FAILED, NOT_SELECTED, TESTED, BatchResult, Tolerance
-from sigad.inference.truncated import Null
-from sigad.knn.covariance import statistic
+from sigad.inference.truncated import Null, of_statistics
+from sigad.knn.against import Against, AgainstNeighbour, parse_against
+from sigad.knn.covariance import KnnCovariance, checked, standardised
 from sigad.knn.detection import Detections, Metric, detect, detect_features
-from sigad.knn.pieces import Event, Pieces, order_interval, selected_region
+from sigad.knn.neighbourhood import members
+from sigad.knn.pieces import Event, NeighbourhoodEvent, Pieces, neighbourhood_region, order_interval, selected_region
 from sigad.line import LineFunction, Restriction
 from sigad.line.function import align
 from sigad.line.restriction import converted
@@ -103,14 +105,14 @@ class NeighbourHypothesis(PiecewiseHypothesis):
     """The signals of the test instance and of its selected neighbour are equal (Niihori et al. 2025, section 3).
 
     ``middle`` and ``direction`` (*shape): x(z) = middle + z direction, x_j(z) = middle - z direction, both as observed
-    at z = ``statistic``, which is chi with ``middle.size`` degrees of freedom; ``event`` what was selected;
-    ``condition_on_k`` whether the selected k is part of it.
+    at z = ``statistic``; ``event`` what was selected; ``condition_on_k`` whether the selected k is part of it.
     """
 
     features: NetworkFeatures
     middle: NDArray[np.float64]
     direction: NDArray[np.float64]
     statistic: float
+    null: Null
     event: Event
     condition_on_k: bool = True
 
@@ -124,8 +126,9 @@ class NeighbourHypothesis(PiecewiseHypothesis):
         shape: tuple[int, ...],
         *,
         condition_on_k: bool = True,
+        null: Null | None = None,
     ) -> "NeighbourHypothesis":
-        """The hypothesis of the b-th detection, whose instances have the given shape."""
+        """The hypothesis of the b-th detection, whose instances have the given shape; ``null`` if it is not chi."""
         j = int(detections.index[b])
         test, neighbour = detections.x_test[b].reshape(shape), detections.x_train[b, j].reshape(shape)
         event = Event(
@@ -137,11 +140,8 @@ class NeighbourHypothesis(PiecewiseHypothesis):
             metric=detections.metric,
         )
         middle, direction = (test + neighbour) / 2, (test - neighbour) / (2 * statistic)
-        return cls(features, middle, direction, statistic, event, condition_on_k)
-
-    @property
-    def null(self) -> Null:
-        return ("chi", self.middle.size)
+        null = ("chi", test.size) if null is None else null
+        return cls(features, middle, direction, statistic, null, event, condition_on_k)
 
     def same(self, z: NDArray[np.float64]) -> NDArray[np.bool_]:
         z = np.asarray(z, np.float64)
@@ -202,11 +202,94 @@ class NeighbourHypothesis(PiecewiseHypothesis):
         return holding(region, self.statistic)
 
 
+@dataclass(frozen=True)
+class NeighbourhoodHypothesis(PiecewiseHypothesis):
+    """The signal of the test instance is the mean of those of its m nearest (:mod:`sigad.knn.neighbourhood`).
+
+    ``start`` and ``direction`` (m + 1, *shape): the test instance and its m nearest are start + z direction, as
+    observed at z = ``statistic``; ``indices`` (m,) which training instances these are; ``event`` what was selected.
+    """
+
+    features: NetworkFeatures
+    start: NDArray[np.float64]
+    direction: NDArray[np.float64]
+    indices: NDArray[np.int64]
+    statistic: float
+    null: Null
+    event: NeighbourhoodEvent
+
+    @classmethod
+    def of(
+        cls,
+        features: NetworkFeatures,
+        detections: Detections,
+        b: int,
+        m: int,
+        statistic: float,
+        shape: tuple[int, ...],
+        *,
+        null: Null | None = None,
+    ) -> "NeighbourhoodHypothesis":
+        """The hypothesis of the b-th detection, whose instances have the given shape; ``null`` if it is not chi."""
+        inside = members(detections[b : b + 1], m)[0]
+        indices, others = np.flatnonzero(inside), np.flatnonzero(~inside)
+        moving = np.concatenate([detections.x_test[b][None], detections.x_train[b, indices]])
+        step = (moving[0] - moving[1:].mean(axis=0)) / ((1 + 1 / m) * statistic)
+        direction = np.stack([step, *[-step / m] * m])
+        event = NeighbourhoodEvent(
+            train=detections.f_train[b, others],
+            before=others < indices[:, None],
+            candidates=detections.candidates,
+            threshold=float(detections.threshold[b]),
+            metric=detections.metric,
+        )
+        moving, direction = ((x.reshape(m + 1, *shape)) for x in (moving, direction))
+        null = ("chi", step.size) if null is None else null
+        return cls(features, moving - statistic * direction, direction, indices, statistic, null, event)
+
+    def same(self, z: NDArray[np.float64]) -> NDArray[np.bool_]:
+        z = np.asarray(z, np.float64)
+        n = len(self.event.train) + len(self.indices)
+        step = max(1, _NUMBERS // (n * self.event.train.shape[1]))
+        return np.concatenate([np.zeros(0, bool), *(self._same(z[i : i + step]) for i in range(0, len(z), step))])
+
+    def _same(self, z: NDArray[np.float64]) -> NDArray[np.bool_]:
+        event, m = self.event, len(self.indices)
+        moving = self.start + z.reshape(-1, *[1] * self.start.ndim) * self.direction
+        f = self.features(moving.reshape(-1, *moving.shape[2:])).reshape(len(z), m + 1, -1)
+        train = np.empty((len(z), m + len(event.train), f.shape[2]))
+        inside = np.isin(np.arange(train.shape[1]), self.indices)
+        train[:, inside], train[:, ~inside] = f[:, 1:], event.train
+        found = detect(f[:, 0], train, k=event.candidates, threshold=event.threshold, metric=event.metric)
+        return found.selected & (members(found, m) == inside).all(axis=1)
+
+    def restriction(self, dtype: torch.dtype) -> Restriction:
+        module = self.features.single if dtype == torch.float32 else self.features.double
+        return Restriction(
+            lambda *instances: tuple(map(module, instances)),
+            tuple(torch.from_numpy(self.start)),
+            tuple(torch.from_numpy(self.direction)),
+            dtype=dtype,
+            device=self.features.device,
+            memory_budget=self.features.memory_budget,
+        )
+
+    def agreement(self, part: tuple[LineFunction, ...]) -> Region:
+        z, (test, *nearest) = _aligned(part)
+        return neighbourhood_region(z, test, nearest, self.event)
+
+
+def _aligned(functions: Sequence[LineFunction]) -> tuple[NDArray[np.float64], list[NDArray]]:
+    """The union of the functions' breakpoints (K + 1,), and the features (K + 1, D) of each of them there."""
+    functions = align(list(functions))
+    values = [f.values.reshape(len(f.values), -1).cpu().numpy() for f in functions]
+    return functions[0].breakpoints.cpu().numpy(), values
+
+
 def _pieces(test: LineFunction, neighbour: LineFunction) -> Pieces:
     """Both instances' features at the union of their breakpoints."""
-    both = align([test, neighbour])
-    values = [f.values.reshape(len(f.values), -1).cpu().numpy() for f in both]
-    return Pieces(both[0].breakpoints.cpu().numpy(), *values)
+    z, values = _aligned([test, neighbour])
+    return Pieces(z, *values)
 
 
 def detect_network(
@@ -264,7 +347,8 @@ def test_network_batch(
     *,
     k: int | Sequence[int],
     threshold: ArrayLike,
-    covariance: ArrayLike,
+    covariance: KnnCovariance,
+    against: Against,
     metric: Metric,
     condition_on_k: bool,
     features: Callable,
@@ -276,15 +360,23 @@ def test_network_batch(
     found, shape, network = detect_network(
         x_test, x_train, k=k, threshold=threshold, metric=metric, features=features, train_features=train_features
     )
-    b = len(found)
-    t = np.where(found.selected, statistic(found.difference, covariance), np.nan)
+    b, n = found.x_train.shape[:2]
+    test = parse_against(against, candidates=found.candidates, n=n, condition_on_k=condition_on_k)
+    t, null = standardised(test.difference(found), checked(covariance)[0], test.factor)
+    t = np.where(found.selected, t, np.nan)
     p, low, high = (np.full(b, np.nan) for _ in range(3))
     status = np.where(found.selected, TESTED, NOT_SELECTED)
     regions, pieces = [rg.EMPTY] * b, np.zeros(b, np.int64)
     seconds = np.full(b, (time.perf_counter() - start) / b)
     for i in np.flatnonzero(found.selected):
         try:
-            hypothesis = NeighbourHypothesis.of(network, found, i, float(t[i]), shape, condition_on_k=condition_on_k)
+            one = float(t[i]), shape
+            if isinstance(test, AgainstNeighbour):
+                hypothesis = NeighbourHypothesis.of(
+                    network, found, i, *one, condition_on_k=condition_on_k, null=of_statistics(null, i)
+                )
+            else:
+                hypothesis = NeighbourhoodHypothesis.of(network, found, i, test.m, *one, null=of_statistics(null, i))
             result = exact(hypothesis, tolerance=tolerance)
         except NumericalError:
             if b == 1:
@@ -296,7 +388,7 @@ def test_network_batch(
     region = np.full((b, max(1, *map(len, regions)), 2), np.inf)
     for i, intervals in enumerate(regions):
         region[i, : len(intervals)] = intervals
-    return BatchResult(status, t, p, low, high, region, found.selections, pieces, seconds)
+    return BatchResult(status, t, p, low, high, region, test.selections(found), pieces, seconds)
 
 
 test_network_batch.__test__ = False  # not a test case of pytest

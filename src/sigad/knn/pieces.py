@@ -12,6 +12,8 @@ the instances closer than lam d_j with lam = (k'/k)^(1/D): a number that changes
 d_i^2 - lam^2 d_j^2, at most two per piece and instance. docs/mathematics.md, section 7.
 """
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,12 +66,53 @@ class Event:
         return self.train.shape[1]
 
 
+@dataclass(frozen=True)
+class NeighbourhoodEvent:
+    """What the detector selected, where the hypothesis is about the m nearest.
+
+    ``train`` (n - m, D) the features of all others, which do not move; ``before`` (m, n - m) whether they stand before
+    each of the nearest in the training set; ``candidates``, ``threshold`` and ``metric`` as in :class:`Event`.
+    """
+
+    train: NDArray[np.float64]
+    before: NDArray[np.bool_]
+    candidates: tuple[int, ...]
+    threshold: float
+    metric: Metric
+
+
+def neighbourhood_region(
+    z: NDArray[np.float64], test: NDArray, nearest: Sequence[NDArray], event: NeighbourhoodEvent
+) -> rg.Region:
+    """The z between the first and the last breakpoint at which the m nearest are the same set and the test instance is
+    detected, (p, 2).
+
+    ``z`` (K + 1,) breakpoints; ``test`` and each of ``nearest`` (K + 1, D) features there, linear in between.
+    """
+    distances = _Distances(z, test, event.train, event.metric)
+    each = [distances.to(neighbour, before) for neighbour, before in zip(nearest, event.before, strict=True)]
+    region = np.array([[z[0], z[-1]]])
+    for one in each:
+        if not len(region):
+            return rg.EMPTY
+        region = rg.intersection(region, one.closer(1.0, _touched(z, region), ties=True).where(lambda m: m == 0))
+    detected, m = [rg.EMPTY], len(each)
+    for k in event.candidates:
+        radius = float(np.exp(event.threshold + penalty(k, event.train.shape[1])))
+        if k <= m:  # the k-th nearest is one of the m: fewer than k of them are closer than the radius
+            far = np.concatenate([one.farther(radius) for one in each])
+            detected.append(rg.covered_at_least(far, m - k + 1))
+        else:
+            detected.append(distances.within(radius).where(lambda others: others < k - m))  # noqa: B023
+    return rg.intersection(region, rg.union(*detected))
+
+
 def selected_region(pieces: Pieces, event: Event, *, condition_on_k: bool = True) -> rg.Region:
     """The z between the first and the last breakpoint at which j is selected again, (m, 2).
 
     ``condition_on_k``: for the same k; otherwise for any of the candidates, the one with the largest score at z.
     """
-    distances = _Distances(pieces, event)
+    distances = _Distances(pieces.z, pieces.test, event.train, event.metric).to(pieces.neighbour, event.before)
     count = distances.closer(1.0, np.ones(distances.pieces, bool), ties=True)
     ks = (event.k,) if condition_on_k else event.candidates
     return rg.union(rg.EMPTY, *[_region_for(distances, event, count, k) for k in ks])
@@ -115,30 +158,45 @@ class _Steps:
 
 
 class _Distances:
-    """The distances d_i and d_j along the pieces."""
+    """Along the pieces, distances d_i of the test instance from the others, (K + 1, n'), and d_j from one neighbour.
 
-    def __init__(self, pieces: Pieces, event: Event):
-        self.event, self.z, self.pieces = event, pieces.z, len(pieces.z) - 1
+    ``test`` (K + 1, D) its features, ``train`` (n', D) those of the others, which do not move. Until :meth:`to` names a
+    neighbour, it is the test instance itself, at distance 0.
+    """
+
+    def __init__(self, z: NDArray, test: NDArray, train: NDArray, metric: Metric):
+        self.z, self.pieces, self.metric, self.moving = z, len(z) - 1, metric, test
         # Relative to the test instance's features: the squared distances below are differences of squares.
-        centre = pieces.test[len(pieces.test) // 2]
-        self.test = pieces.test - centre
-        self.train = (event.train - centre.astype(np.float64)).astype(self.test.dtype)
-        self.apart = pieces.test - pieces.neighbour
-        self.l2 = event.metric == "l2"
+        centre = test[len(test) // 2]
+        self.test = test - centre
+        self.train = (train - centre.astype(np.float64)).astype(self.test.dtype)
+        self.l2 = metric == "l2"
         if self.l2:
-            square = lambda x: np.einsum("kd,kd->k", x, x, dtype=np.float64)  # noqa: E731
-            d_i = square(self.train) - 2.0 * (self.test @ self.train.T).astype(np.float64)
-            self.d_i = np.maximum(d_i + square(self.test)[:, None], 0.0)
-            self.scale = square(self.test)[:, None] + square(self.train)
-            self.d_j = square(self.apart)
-            self.bend_i, self.bend_j = square(np.diff(self.test, axis=0)), square(np.diff(self.apart, axis=0))
+            d_i = _squares(self.train) - 2.0 * (self.test @ self.train.T).astype(np.float64)
+            self.d_i = np.maximum(d_i + _squares(self.test)[:, None], 0.0)
+            self.scale = _squares(self.test)[:, None] + _squares(self.train)
+            self.bend_i = _squares(np.diff(self.test, axis=0))
         else:
-            self.test, self.train, self.apart = (x.astype(np.float64) for x in (self.test, self.train, self.apart))
-            self.d_i = _cross_distances(self.test, self.train, event.metric)
-            self.d_j = norm(self.apart, event.metric)
+            self.test, self.train = self.test.astype(np.float64), self.train.astype(np.float64)
+            self.scale = self.d_i = _cross_distances(self.test, self.train, metric)
+            self.bend_i = norm(np.diff(self.test, axis=0), metric)
+        self._towards(test, np.zeros(len(train), bool))
+
+    def to(self, neighbour: NDArray, before: NDArray[np.bool_]) -> "_Distances":
+        """The same with a neighbour of features (K + 1, D); ``before`` (n',): who wins ties against it."""
+        result = copy.copy(self)
+        result._towards(neighbour, before)
+        return result
+
+    def _towards(self, neighbour: NDArray, before: NDArray[np.bool_]) -> None:
+        self.before, self.apart = before, self.moving - neighbour
+        if self.l2:
+            self.d_j, self.bend_j = _squares(self.apart), _squares(np.diff(self.apart, axis=0))
+        else:
+            self.apart = self.apart.astype(np.float64)
+            self.d_j = norm(self.apart, self.metric)
             self.scale = self.d_i + self.d_j[:, None]
-            self.bend_i = norm(np.diff(self.test, axis=0), event.metric)
-            self.bend_j = norm(np.diff(self.apart, axis=0), event.metric)
+            self.bend_j = norm(np.diff(self.apart, axis=0), self.metric)
 
     def closer(self, lam: float, which: NDArray[np.bool_], ties: bool = False) -> _Steps:
         """How many of the others are closer than lam d_j, along the pieces that the mask (K,) names.
@@ -151,7 +209,7 @@ class _Distances:
         shift = np.zeros_like(g0)
         if ties:
             eps = _ROUNDING * np.finfo(self.test.dtype).eps
-            shift = eps * self.scale[some] * np.where(self.event.before, 1.0, -1.0)
+            shift = eps * self.scale[some] * np.where(self.before, 1.0, -1.0)
             g0, g1 = g0 - shift, g1 - shift
         if self.l2:
             segment, u, change = _quadratic_roots(g0, g1, (self.bend_i - factor * self.bend_j)[some])
@@ -170,6 +228,16 @@ class _Distances:
             zero = np.zeros((self.pieces, 1))
             segment, u, change = self._refined(gap[:-1], gap[1:], 1.0, some, zero, constant=distance)
         return self._steps(some, (gap[:-1, 0] < 0).astype(int), segment, u, change).where(lambda m: m > 0)
+
+    def within(self, distance: float) -> _Steps:
+        """How many of the others are closer than a distance."""
+        some = np.arange(self.pieces)
+        gap = self.d_i - (distance**2 if self.l2 else distance)
+        if self.l2:
+            segment, u, change = _quadratic_roots(gap[:-1], gap[1:], self.bend_i)
+        else:
+            segment, u, change = self._refined(gap[:-1], gap[1:], 0.0, some, np.full_like(gap[:-1], distance))
+        return self._steps(some, (gap[:-1] < 0).sum(axis=1), segment, u, change)
 
     def _steps(self, some: NDArray, start: NDArray, segment: NDArray, u: NDArray, change: NDArray) -> _Steps:
         """The count along the pieces `some`, from its values (len(some),) at their starts and its changes inside."""
@@ -205,7 +273,7 @@ class _Distances:
 
     def _pair(self, segment: NDArray, instance: NDArray, lam: float, shift: NDArray, constant: float | None):
         """(which, u) -> values, right and left derivatives of d_i and lam d_j + shift at u in [0, 1] of given pairs."""
-        metric = self.event.metric
+        metric = self.metric
 
         def evaluate(which: NDArray, u: NDArray):
             s = segment[which]
@@ -219,6 +287,11 @@ class _Distances:
             return _value_and_slopes(away, step, metric), second
 
         return evaluate
+
+
+def _squares(x: NDArray) -> NDArray[np.float64]:
+    """Squared lengths of the rows, (k,)."""
+    return np.einsum("kd,kd->k", x, x, dtype=np.float64)
 
 
 def _cross_distances(a: NDArray, b: NDArray, metric: Metric) -> NDArray[np.float64]:
