@@ -14,11 +14,14 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "4096")
 
 _NAMES = {
+    "Lattice": "sigad.inference.lattice",
     "TestResult": "sigad.inference.result",
     "Tolerance": "sigad.inference.result",
+    "instance_test": "sigad.instance",
     "knn_test": "sigad.knn.neighbour",
     "knn_test_batch": "sigad.knn.neighbour",
     "localization_test": "sigad.localization.test",
+    "selective_test": "sigad.selective",
 }
 __all__ = sorted(_NAMES)
 

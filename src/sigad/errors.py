@@ -29,5 +29,9 @@ class UnsupportedOperationError(SigadError, NotImplementedError):
     """An operation that cannot be treated exactly, hence never approximately."""
 
 
+class DetectorError(SigadError, RuntimeError):
+    """The detector under test failed, or gives answers that cannot be conditioned on."""
+
+
 class NumericalError(SigadError, ArithmeticError):
     """A computation left its guaranteed accuracy. No p-value is reported rather than a wrong one."""

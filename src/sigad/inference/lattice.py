@@ -173,6 +173,18 @@ class Lattice:
         return lattice(hypothesis, **vars(self), alternative=alternative, tolerance=tolerance)
 
 
+def as_lattice(engine: "str | Lattice") -> Lattice:
+    """The lattice engine by its name, with the settings that it has by default, or as it was given.
+
+    Raises InvalidInputError for anything else.
+    """
+    if isinstance(engine, Lattice):
+        return engine
+    if engine == "lattice":
+        return Lattice()
+    raise InvalidInputError(f'engine must be "lattice", or Lattice(spacing=...) for other settings, not {engine!r}')
+
+
 def _refined(points: Points, refinement: Refinement, questions: "_Questions") -> Points:
     """The lattice with which the refinement ends. What it depends on is the same for each of its points."""
     central, index = points.central(COUNTED), points.index

@@ -78,7 +78,7 @@ class TestResult(_ArraysCompare):
     p_value : selective p-value; NaN when not selected.
     p_low, p_high : bounds that bracket the p-value of an exhaustive search; equal to ``p_value`` when it is exact.
     region : (m, 2) truncation region: intervals of z, the statistic's value along the line, that lead to the same
-        selection.
+        selection; by the lattice engine, the points [z, z] that are known to.
     selection : what the detector selected, in the vocabulary of the test.
     n_evaluations : how often the detector was looked at along the line: linear pieces for the exact engine.
     seconds : wall time.
@@ -100,7 +100,8 @@ class TestResult(_ArraysCompare):
         if self.status != TESTED:
             return f"{type(self).__name__}({self.status})"
         bounds = "" if self.p_low == self.p_high else f" in [{self.p_low:.4g}, {self.p_high:.4g}]"
-        intervals = "1 interval" if len(self.region) == 1 else f"{len(self.region)} intervals"
+        part = "interval" if (self.region[:, 0] < self.region[:, 1]).any() else "lattice point"
+        intervals = f"{len(self.region)} {part}{'' if len(self.region) == 1 else 's'}"
         lines = [
             f"p = {self.p_value:.4g}{bounds}",
             f"statistic {self.statistic:.4g}, truncation region of {intervals}",

@@ -1,32 +1,11 @@
 """The tested statistic of a marked region: the mean of the image minus the mean of a reference, on a line."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from sigad.errors import InvalidInputError
+from sigad.inference.contrast import Contrast
 from sigad.inference.covariance import Covariance, multiplication
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """The tested statistic: ``effect`` = ``statistic`` * ``standard_error``, and how the image moves with it.
-
-    ``direction`` (C, H, W): along the line the image is x + (z - statistic) * direction, which has the statistic z.
-    """
-
-    effect: float
-    standard_error: float
-    direction: NDArray[np.float64]
-
-    @property
-    def statistic(self) -> float:
-        return self.effect / self.standard_error
-
-    def images(self, x: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The images (m, C, H, W) at the points z (m,) of the line through x (C, H, W)."""
-        return x + (np.asarray(z, np.float64) - self.statistic)[:, None, None, None] * self.direction
 
 
 def contrast(
