@@ -149,3 +149,35 @@ def multiplication(covariance: Covariance, n: int) -> Callable[[NDArray[np.float
         return lambda vector: matrix @ vector
     array = check_variances(array)
     return lambda vector: array * vector
+
+
+def noise(covariance: Covariance, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Normal noise of a covariance, one independent draw for each instance.
+
+    Parameters
+    ----------
+    covariance : a variance, for any shape; (n,) variances, an (n, n) matrix, or an :class:`AutoregressiveCovariance` of
+        the n numbers of an instance, which are the last axes of the shape in row-major order. An autoregressive
+        covariance does not know n: the shape is then that of a single instance.
+    shape : of the result.
+
+    Raises
+    ------
+    InvalidInputError
+        for a shape that does not fit, or a covariance that is not positive definite or known by its products only.
+    """
+    white = rng.standard_normal(shape)
+    if isinstance(covariance, AutoregressiveCovariance):
+        return covariance.color(white.ravel()).reshape(shape)
+    if not isinstance(covariance, np.ndarray) and hasattr(covariance, "__matmul__") and not hasattr(covariance, "cpu"):
+        raise InvalidInputError("noise cannot be drawn from the products of a covariance: pass a matrix or variances")
+    covariance = real_array(covariance, "covariance")
+    if covariance.ndim == 0:
+        return np.sqrt(check_variances(covariance)) * white
+    sizes = np.cumprod([1, *shape[::-1]]).tolist()
+    if covariance.ndim > 2 or len(covariance) not in sizes:
+        raise InvalidInputError(f"a covariance of shape {covariance.shape} does not fit instances of shape {shape}")
+    rows = white.reshape(-1, len(covariance))
+    if covariance.ndim == 1:
+        return (np.sqrt(check_variances(covariance)) * rows).reshape(shape)
+    return (rows @ check_matrix(covariance)[1].T).reshape(shape)

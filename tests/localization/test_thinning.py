@@ -1,0 +1,47 @@
+"""The localization test by thinning: exact for any module, smooth ones too, with signal outside of the mask or none."""
+
+import numpy as np
+import pytest
+from scipy.linalg import toeplitz
+from torch import nn
+
+from sigad.errors import InvalidInputError
+from sigad.localization.thinning import thinned_localization_test
+from sigad.study.rates import uniformity
+from tests.localization.small_detectors import autoencoder
+
+DENSE = 0.7 * toeplitz(0.6 ** np.arange(36.0))
+
+
+@pytest.mark.parametrize("covariance", [1.0, DENSE], ids=["variance", "matrix"])
+def test_p_values_of_true_nulls_are_uniform(covariance):
+    # 400 null trials of a detector that no line search can take; a KS p below 1e-3 has that probability.
+    rng = np.random.default_rng(1)
+    smooth = nn.Sequential(autoencoder(seed=1), nn.Sigmoid()).double().eval()
+    factor = np.linalg.cholesky(covariance * np.eye(36) if np.ndim(covariance) == 0 else covariance)
+    p = []
+    for _ in range(400):
+        x, x_ref = (rng.standard_normal((2, 36)) @ factor.T).reshape(2, 1, 6, 6)
+        result = thinned_localization_test(smooth, x, x_ref, threshold=0.9, covariance=covariance, tau=0.7, rng=rng)
+        if result.status == "tested":
+            p.append(result.p_value)
+    assert len(p) > 250 and uniformity(p).ks_p_value > 1e-3
+
+
+def test_effect_interval_and_detection():
+    rng = np.random.default_rng(0)
+    x, x_ref = rng.standard_normal((2, 1, 8, 8))
+    x[0, :3, :3] += 5
+    arguments = {"threshold": 1.4, "covariance": 1.0, "tau": 0.5}
+    result = thinned_localization_test(autoencoder(), x, x_ref, rng=np.random.default_rng(3), **arguments)
+    again = thinned_localization_test(autoencoder(), x, x_ref, rng=np.random.default_rng(3), **arguments)
+    assert result.p_value == again.p_value < 0.01 and result.p_low == result.p_high == result.p_value
+    low, high = result.confidence_interval
+    assert low < result.effect < high
+    size = result.selection.mask.sum()
+    # A normal interval: the mean over the mask has the variance (1 + 1/tau^2 + 1) / size.
+    assert high - low == pytest.approx(2 * 1.959964 * np.sqrt(6 / size), rel=1e-6)
+    nothing = thinned_localization_test(autoencoder(), x, x_ref, rng=rng, **arguments | {"threshold": 100.0})
+    assert nothing.status == "not_selected" and np.isnan(nothing.p_value)
+    with pytest.raises(InvalidInputError, match="tau"):
+        thinned_localization_test(autoencoder(), x, x_ref, rng=rng, **arguments | {"tau": -1.0})
