@@ -20,20 +20,13 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/images.smk"
 include: "workflow/rules/trials/test.smk"
-include: "workflow/rules/trials/proposed.smk"
-include: "workflow/rules/trials/proposed_any_k.smk"
-include: "workflow/rules/trials/wo_pp.smk"
-include: "workflow/rules/trials/opa1.smk"
-include: "workflow/rules/trials/opa2.smk"
-include: "workflow/rules/trials/bonferroni.smk"
-include: "workflow/rules/trials/bonferroni_n.smk"
-include: "workflow/rules/trials/naive.smk"
-include: "workflow/rules/trials/hotelling_t2.smk"
-include: "workflow/rules/trials/uniform.smk"
-include: "workflow/rules/trials/unselective_oracle.smk"
-include: "workflow/rules/trials/permutation.smk"
-include: "workflow/rules/summary.smk"
 include: "workflow/rules/figures.smk"
+
+
+# A rule for each method.
+for rules_of_method in METHOD_RULES:
+
+    include: rules_of_method
 
 
 rule all:

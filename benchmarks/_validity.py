@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from sigad.inference.result import NOT_SELECTED
+from sigad.study.kinds import Kind
+from sigad.study.methods.naive import Naive
+from sigad.study.methods.proposed import Proposed
 from sigad.study.rates import rejection_rate, uniformity
 from sigad.study.run import run_trials
 from sigad.study.seeds import Streams
@@ -14,12 +17,12 @@ SEED = 20251
 COLUMNS = ("rep", "status", "statistic", "p_value", "p_low", "p_high", "n_evaluations", "naive")
 
 
-def run(path: Path, trials: int, kind: str, setting: dict, stream: tuple[str, str], *, every: bool, **given) -> None:
-    """Test so many trials of a kind with `proposed` and `naive`, then print their rates and uniformity.
+def run(path: Path, trials: int, setting: Kind, stream: tuple[str, str], *, every: bool, **given) -> None:
+    """Test so many trials of a setting with `proposed` and `naive`, then print their rates and uniformity.
 
     Rows are appended as they come, and a run that was stopped goes on behind the last one. `stream`: experiment and
     grid point, of which the seeds depend. `every`: write a row for each trial, not only for those with a detection (and
-    the last one, which tells how many there were). `given`: what the kind needs besides its setting.
+    the last one, which tells how many there were). `given`: what its kind's `load` returns.
     """
     begun = path.exists()
     done = int(path.read_text(encoding="utf-8").splitlines()[-1].split(",")[0]) + 1 if begun else 0
@@ -29,10 +32,10 @@ def run(path: Path, trials: int, kind: str, setting: dict, stream: tuple[str, st
             writer.writerow(COLUMNS)
         for rep in range(done, trials):
             streams = [Streams(SEED, *stream, rep)]
-            rows = run_trials(kind, "proposed", setting, streams, **given)
+            rows = run_trials(setting, Proposed(), streams, **given)
             if not every and rows["status"][0] == NOT_SELECTED and rep < trials - 1:
                 continue
-            naive = run_trials(kind, "naive", setting, streams, **given)
+            naive = run_trials(setting, Naive(), streams, **given)
             values = [rep] + [rows[name][0] for name in COLUMNS[1:-1]] + [naive["p_value"][0]]
             writer.writerow([f"{v:.9g}" if isinstance(v, float) else v for v in values])
             file.flush()

@@ -17,17 +17,9 @@ from _validity import SEED, run
 from sigad.data.images import texture_patches
 from sigad.knn.network import NetworkFeatures
 from sigad.models.features import load_features, restore_features, save_features
+from sigad.study.kinds.knn_images import KnnImages
 
 NETWORK = {"train": "textures", "layer": "12"}
-SETTING = {
-    "instance": "gaussian",
-    "n": 100,
-    "k": "1-10",
-    "quantile": 0.9,
-    "metric": "l2",
-    "covariance": "shrunk",
-    "features": "small_cnn",
-}
 
 
 def network() -> NetworkFeatures:
@@ -43,7 +35,8 @@ def main() -> None:
     name, trials, path = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     given = {"images": texture_patches(name, 16), "features": network()}
     stream = ("validity_images", f"dataset={name}")
-    run(path, trials, "knn_images", SETTING | {"dataset": name}, stream, every=False, **given)
+    setting = KnnImages(dataset=name, instance="gaussian", features="small_cnn")
+    run(path, trials, setting, stream, every=False, **given)
 
 
 if __name__ == "__main__":

@@ -14,21 +14,9 @@ import torch
 from _validity import SEED, run
 
 from sigad.models.diffusion.training import train_on_noise
+from sigad.study.kinds.localization_synthetic import LocalizationSynthetic
 
 EPOCHS = {8: 40, 16: 20}
-SETTING = {
-    "covariance": "identity",
-    "signal": 0,
-    "threshold": 0.8,
-    "filter_size": 3,
-    "noise": "normal",
-    "distance": 0,
-    "variance_images": 0,
-    "activation": "relu",
-    "knots": 8,
-    "replica": 0,
-    "permutations": 1000,
-}
 
 
 def trained(size: int) -> Path:
@@ -46,7 +34,7 @@ def main() -> None:
     torch.set_num_threads(1)
     size, trials, path = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     stream = ("validity_localization", f"size={size}")
-    run(path, trials, "localization_synthetic", SETTING | {"size": size}, stream, every=True, model=trained(size))
+    run(path, trials, LocalizationSynthetic(size=size), stream, every=True, model=trained(size))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """The errors that sigad raises on purpose. Each message says what to do next."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class SigadError(Exception):
     """Base class of every error that sigad raises on purpose."""
@@ -35,3 +38,17 @@ class DetectorError(SigadError, RuntimeError):
 
 class NumericalError(SigadError, ArithmeticError):
     """A computation left its guaranteed accuracy. No p-value is reported rather than a wrong one."""
+
+
+def near(name: object, known: Iterable[object]) -> str:
+    """ "; did you mean 'quantile'?", or nothing where no known name resembles the given one."""
+    names = {str(k).lower(): str(k) for k in known}
+    given = str(name).lower()
+    found = difflib.get_close_matches(given, names, n=1) or [n for n in names if n.startswith(given) and given]
+    return f"; did you mean {names[found[0]]!r}?" if found else ""
+
+
+def unknown(what: str, name: object, known: Iterable[object]) -> str:
+    """A sentence for a name that does not exist: what it should be, the nearest name that does, and all that do."""
+    names = [str(k) for k in known]
+    return f"there is no {what} {name!r}{near(name, names)} (there are: {', '.join(names) or 'none'})"

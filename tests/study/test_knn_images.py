@@ -10,8 +10,8 @@ from sigad.knn.detection import scores
 from sigad.models.architectures import small_cnn
 from sigad.models.features import ImageFeatures, Truncated
 from sigad.study import image_views, methods
-from sigad.study.design import require_images
 from sigad.study.kinds import knn_images
+from sigad.study.kinds.knn_images import KnnImages
 from sigad.study.rates import uniformity
 from sigad.study.run import run_trials
 from sigad.study.seeds import trial_streams
@@ -26,9 +26,7 @@ SETTING = {
     "covariance": "shrunk",
     "features": "small_cnn",
 }
-METHODS = [
-    name for name in methods.names() if (kinds := methods.load(name).APPLIES_TO) is None or "knn_images" in kinds
-]
+METHODS = [name for name in methods.names() if methods.load(name).needs <= KnnImages.offers]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +43,9 @@ def features():
 
 def run(method, images, features, repetitions=range(12), **changes):
     streams = trial_streams(3, "conformance", "images", repetitions)
-    return run_trials("knn_images", method, {**SETTING, **changes}, streams, images=images, features=features)
+    return run_trials(
+        KnnImages(**{**SETTING, **changes}), methods.load(method)(), streams, images=images, features=features
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -82,12 +82,12 @@ def test_the_threshold_leaves_each_instance_out():
     for i in range(20):
         distance = np.abs(np.delete(f, i, axis=0) - f[i]).sum(-1)
         expected.append(scores(distance, (1, 3), 3).max())
-    found = knn_images.calibrated_threshold(f, (1, 3), 0.9, n=19, metric="l1")
-    assert found == knn_images.calibrated_threshold(f, (1, 3), 0.9, n=100, metric="l1")
-    assert found < knn_images.calibrated_threshold(f, (1, 3), 0.9, n=5, metric="l1")
-    assert found == pytest.approx(np.quantile(expected, 0.9, method="higher"))
+    found = knn_images.normal_scores(f, (1, 3), n=19, metric="l1")
+    np.testing.assert_array_equal(found, knn_images.normal_scores(f, (1, 3), n=100, metric="l1"))
+    assert (found <= knn_images.normal_scores(f, (1, 3), n=5, metric="l1")).all()
+    np.testing.assert_allclose(found, expected)
     with pytest.raises(InvalidInputError, match="too few"):
-        knn_images.calibrated_threshold(f[:3], (1, 3), 0.9, n=2)
+        knn_images.normal_scores(f[:3], (1, 3), n=2)
 
 
 def test_settings_that_cannot_be_computed_are_named():
@@ -98,12 +98,14 @@ def test_settings_that_cannot_be_computed_are_named():
         ({"metric": "cosine"}, "linf"),
     ):
         with pytest.raises(ConfigurationError, match=message):
-            knn_images.check({**SETTING, **change})
-    config = {"images": {"tile": {"source": "mvtec"}}, "features": {"small_cnn": {}}}
-    with pytest.raises(ConfigurationError, match="'gravel' is none of `images`: tile"):
-        require_images(SETTING, config, "data")
+            KnnImages(**{**SETTING, **change})
+    config = {"images": {"tile": {"source": "mvtec"}}, "features": {"small_cnn": {}}, "data": "nowhere"}
+    with pytest.raises(ConfigurationError, match="no image set 'title'; did you mean 'tile'"):
+        KnnImages(**{**SETTING, "dataset": "title"}).require(config)
+    with pytest.raises(ConfigurationError, match="features: there is no network 'small_cn'; did you mean 'small_cnn'"):
+        KnnImages(**{**SETTING, "dataset": "tile", "features": "small_cn"}).require(config)
     with pytest.raises(MissingDataError, match="images: tile: url"):
-        require_images({**SETTING, "dataset": "tile"}, config, "nowhere")
+        KnnImages(**{**SETTING, "dataset": "tile"}).require(config)
 
 
 def test_benjamini_hochberg_against_statsmodels():
@@ -116,11 +118,14 @@ def test_benjamini_hochberg_against_statsmodels():
         np.testing.assert_array_equal(image_views.benjamini_hochberg(p, 0.1), expected)
 
 
-def test_a_map_and_examples_and_noise(images, features):
-    seen = image_views.pvalue_map(images, features, SETTING, 1, level=0.1, block=(2, 6))
+def test_a_map_and_examples_and_noise(images, features, monkeypatch):
+    monkeypatch.setattr(knn_images, "BLOCK", (2, 6))
+    monkeypatch.setattr(image_views, "BLOCK", (2, 6))
+    setting = KnnImages(**SETTING)
+    seen = image_views.pvalue_map(setting, images, features, 1, level=0.1)
     assert seen.picture.shape == (1, 32, 96) and seen.detected.shape == (2, 6)
     assert np.isfinite(seen.selective).sum() == seen.detected.sum() and not (seen.rejected & ~seen.detected).any()
-    found, looked_at = image_views.examples(images, features, SETTING, 1, alpha=0.5, attempts=12)
+    found, looked_at = image_views.examples(setting, images, features, 1, alpha=0.5, attempts=12)
     assert found and looked_at["normal"] >= 1
     for example in found:
         np.testing.assert_array_equal(example.patch, images.patches([example.image], example.position)[0])

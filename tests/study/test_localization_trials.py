@@ -9,27 +9,15 @@ from scipy import stats
 from sigad.errors import ConfigurationError
 from sigad.localization import AutoregressiveCovariance
 from sigad.study import methods
+from sigad.study.kinds.localization_synthetic import LocalizationSynthetic
 from sigad.study.localization_problems import draw_images
-from sigad.study.run import load_kind, run_trials
+from sigad.study.methods.permutation import Permutation
+from sigad.study.run import run_trials
 from sigad.study.seeds import trial_streams
 from tests.localization.small_detectors import small_unet
 
-KIND = "localization_synthetic"
-SETTING = {
-    "size": 8,
-    "covariance": "identity",
-    "signal": 0.0,
-    "threshold": 0.8,
-    "filter_size": 3,
-    "noise": "normal",
-    "distance": 0.0,
-    "variance_images": 0,
-    "activation": "relu",
-    "knots": 8,
-    "replica": 0,
-    "permutations": 40,
-}
-METHODS = [m for m in methods.names() if (kinds := methods.load(m).APPLIES_TO) is None or KIND in kinds]
+SETTING = {"size": 8}
+METHODS = [name for name in methods.names() if methods.load(name).needs <= LocalizationSynthetic.offers]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +29,8 @@ def model(tmp_path_factory):
 
 def run(method, model, repetitions=range(6), **changes):
     streams = trial_streams(3, "localization", "here", repetitions)
-    return run_trials(KIND, method, {**SETTING, **changes}, streams, model=model)
+    method = Permutation(permutations=40) if method == "permutation" else methods.load(method)()
+    return run_trials(LocalizationSynthetic(**{**SETTING, **changes}), method, streams, model=model)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -56,7 +45,7 @@ def test_every_baseline(method, model):
     parts = [run(method, model, range(start, start + 2)) for start in (0, 2, 4)]
     for name in ("status", "statistic", "p_value", "p_low", "p_high", "n_evaluations"):
         np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), rows[name])
-    assert methods.load(method).LABEL
+    assert methods.label(method)
     assert (Path(__file__).parents[2] / "workflow" / "rules" / "trials" / f"{method}.smk").is_file()
 
 
@@ -81,16 +70,16 @@ def test_smooth_networks_run(tmp_path):
 
 def test_images():
     rng = np.random.default_rng(0)
-    x, x_ref, signal, covariance = draw_images({**SETTING, "size": 16, "signal": 2.0}, rng)
+    x, x_ref, signal, covariance = draw_images(LocalizationSynthetic(size=16, signal=2.0), rng)
     assert x.shape == x_ref.shape == (1, 16, 16) and covariance == 1.0
     assert signal.sum() == 2.0 * 25 and signal.max() == 2.0
     # Neighbours in row-major order are correlated by 0.5: the standard error of 4,096 pairs is below 0.02.
-    x, x_ref, _, covariance = draw_images({**SETTING, "size": 64, "covariance": "ar1"}, rng)
+    x, x_ref, _, covariance = draw_images(LocalizationSynthetic(size=64, covariance="ar1"), rng)
     for image in (x.ravel(), x_ref.ravel()):
         assert np.corrcoef(image[1:], image[:-1])[0, 1] == pytest.approx(0.5, abs=0.08)
         assert image.var() == pytest.approx(1, abs=0.15)
     assert isinstance(covariance, AutoregressiveCovariance) and covariance.variance == 1.0
-    variance = draw_images(SETTING | {"variance_images": 200}, np.random.default_rng(1))[3]
+    variance = draw_images(LocalizationSynthetic(size=8, variance_images=200), np.random.default_rng(1))[3]
     assert variance != 1.0 and variance == pytest.approx(1.0, abs=0.06)
 
 
@@ -105,6 +94,6 @@ def test_images():
     ],
 )
 def test_settings_that_cannot_be_computed(changes):
-    load_kind(KIND).check(SETTING)
+    LocalizationSynthetic(**SETTING)
     with pytest.raises(ConfigurationError):
-        load_kind(KIND).check(SETTING | changes)
+        LocalizationSynthetic(**SETTING | changes)

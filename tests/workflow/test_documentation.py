@@ -13,7 +13,6 @@ from tests.workflow.conftest import PARTS, ROOT
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("documentation")]
 
 CREATE = re.compile(r"create `([^`]+)`[^\n]*(?:\n[^\n`]+)*:\n\n```\w+\n(.*?)```", re.DOTALL | re.IGNORECASE)
-ADD = re.compile(r"add this line to `([^`]+)`, after the line `([^`]+)`.*?```\w+\n(.*?)```", re.DOTALL | re.IGNORECASE)
 COMMAND = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 
 
@@ -26,21 +25,15 @@ def test_the_page_on_adding_a_baseline_works_as_written(tmp_path):
         else:
             shutil.copy2(source, tmp_path / part)
 
-    created, added, commands = CREATE.findall(page), ADD.findall(page), COMMAND.findall(page)
+    created, commands = CREATE.findall(page), COMMAND.findall(page)
     assert [path for path, _ in created] == [
         "src/sigad/study/methods/sidak.py",
         "workflow/rules/trials/sidak.smk",
         "config/sidak.yaml",
     ]
-    assert [path for path, _, _ in added] == ["Snakefile", "profiles/slurm/config.yaml"]
     assert len(commands) == 2
     for path, text in created:
         (tmp_path / path).write_text(text, encoding="utf-8")
-    for path, anchor, line in added:
-        text = (tmp_path / path).read_text(encoding="utf-8")
-        assert text.count(f"{anchor}\n") == 1
-        (tmp_path / path).write_text(text.replace(f"{anchor}\n", f"{anchor}\n{line}"), encoding="utf-8")
-
     for command in commands:
         words = command.split()
         # The copy is tested, not the package that is installed.

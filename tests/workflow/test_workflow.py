@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
 
 def rows_of(pipeline, method):
     """All rows of a method, without the one column that depends on the clock."""
-    files = pipeline.files(f"results/trials/rates/*/{method}/*.parquet")
+    files = pipeline.files(f"results/trials/rates/{method}/*/*.parquet")
     return pd.concat([pq.read_table(path).to_pandas() for path in files], ignore_index=True).drop(columns="seconds")
 
 
@@ -53,7 +53,7 @@ class TestAFinishedRun:
             *finished.files("config/*.yaml"),
         ]:
             path.touch()
-        for path in finished.files("results/thresholds/**/*.json"):
+        for path in finished.files("results/calibration/*.parquet"):
             path.touch()
         assert finished.planned() == {}
 
@@ -83,7 +83,7 @@ def test_editing_one_baseline_re_runs_that_baseline_only(finished, tmp_path):
     pipeline.folder = copy
     path = copy / "src" / "sigad" / "study" / "methods" / "uniform.py"
     path.write_text(path.read_text() + "\nX = 1\n")
-    assert pipeline.planned() == {"all": 1, "test_uniform": 2, "summarize_rates": 1, "plot_rates": 1}
+    assert pipeline.planned() == {"all": 1, "test_uniform": 2, "plot_rates": 1}
     path = copy / "src" / "sigad" / "inference" / "region.py"
     path.write_text(path.read_text() + "\nX = 1\n")
     planned = pipeline.planned()
@@ -98,7 +98,6 @@ def test_more_repetitions_run_the_new_chunks_only(finished, tmp_path):
     pipeline.write({**config, "repetitions": 120})
     planned = pipeline.planned()
     assert planned == {"all": 1, **dict.fromkeys(("test_proposed", "test_naive", "test_uniform"), 1)} | {
-        "summarize_rates": 1,
         "plot_rates": 1,
     }
 

@@ -12,58 +12,39 @@ for library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 from functools import cache
-from itertools import product
 from pathlib import Path
 
-import pandas as pd
 from snakemake.exceptions import WorkflowError
-from snakemake.utils import Paramspace, validate
 
 from sigad.data.mvtec import folder_of
 from sigad.data.sources import enabled_datasets, local_path
 from sigad.errors import SigadError
-from sigad.study.design import grid_values, lay_out, require_images
-from sigad.study.kinds.localization_synthetic import model_name
+from sigad.study.configuration import overridden, validate
+from sigad.study.design import lay_out_all, needed_in
 from sigad.study.provenance import source_digest
 
-validate(config, str(Path(workflow.basedir, "config/schemas/config.schema.yaml")))
-
-
-def grid_points(grid):
-    """The points of a grid, in a Snakemake Paramspace: name -> the parameters that vary."""
-    points = [dict(zip(grid, values)) for values in product(*grid.values())]
-    space = Paramspace(
-        pd.DataFrame(points, columns=list(grid), dtype=object),
-        filename_params="*",
-        param_sep="=",
-        filename_sep="_",
-        single_wildcard="setting",
-    )
-    return dict(zip(space.instance_patterns, points))
-
-
 DATA = config["data"]
-validate(
-    {"tabular": config["tabular"], "images": config.get("images", {})},
-    str(Path(workflow.basedir, "config/schemas/datasets.schema.yaml")),
-)
 try:
+    validate(config, Path(workflow.basedir, "config/schemas"))
     DATASETS, LEFT_OUT = enabled_datasets(config["tabular"], DATA)
-    EXPERIMENTS = {
-        name: lay_out(name, entry, grid_points(grid_values(entry["grid"], DATASETS)), config)
-        for name, entry in config["experiments"].items()
-    }
-    for experiment in EXPERIMENTS.values():
-        for setting in experiment.settings.values() if experiment.kind == "knn_images" else ():
-            require_images(setting, config, DATA)
+    EXPERIMENTS = lay_out_all(config, DATASETS)
 except SigadError as error:
     raise WorkflowError(f"{type(error).__name__}: {error}") from None
+if workflow.is_main_process:
+    for line in overridden(workflow.config_settings.config, config):
+        print(line, file=sys.stderr)
+
+METHOD_RULES = sorted(
+    str(path)
+    for path in Path(workflow.basedir, "workflow/rules/trials").glob("*.smk")
+    if path.name != "test.smk"
+)
 
 
 wildcard_constraints:
     experiment="[A-Za-z0-9_]+",
-    setting="[A-Za-z0-9_=.,+-]+",
-    method="[a-z0-9_]+",
+    method="[A-Za-z0-9_=.,+-]+",
+    part="[A-Za-z0-9_=.,+-]+",
     chunk="[0-9]+-[0-9]+",
     dataset="[a-z0-9_]+",
 
@@ -83,18 +64,36 @@ def stage_code(rule, *modules):
     )
 
 
-def method_code(name):
+def trial_code(experiment, method):
     """Digest of what a method's trials depend on: the stage, the method, and the kind of the experiment."""
-    return lambda wildcards: stage_code(
-        "test",
-        f"sigad.study.methods.{name}",
-        f"sigad.study.kinds.{EXPERIMENTS[wildcards.experiment].kind}",
-    )
+    kind = EXPERIMENTS[experiment].kind
+    return stage_code("test", f"sigad.study.methods.{method}", f"sigad.study.kinds.{kind}")
 
 
-def setting_of(wildcards):
-    """The parameters of a grid point, defaults included."""
-    return EXPERIMENTS[wildcards.experiment].settings[wildcards.setting]
+def method_code(name):
+    """:func:`trial_code` of a method as a param."""
+    return lambda wildcards: trial_code(wildcards.experiment, name)
+
+
+def variants(name):
+    """Wildcard pattern of a method, whatever its parameters."""
+    return f"{name}(-.+)?"
+
+
+def experiment_of(wildcards):
+    """The experiment of a job."""
+    return EXPERIMENTS[wildcards.experiment]
+
+
+def part_of(wildcards):
+    """The settings of the grid points that a job computes, defaults included."""
+    points = experiment_of(wildcards).points(wildcards.method, wildcards.part)
+    return {point: setting.values for point, setting in points.items()}
+
+
+def settings_of(wildcards):
+    """The settings of all grid points of an experiment, defaults included."""
+    return {point: setting.values for point, setting in experiment_of(wildcards).settings.items()}
 
 
 def experiments_with(plot):
@@ -104,11 +103,47 @@ def experiments_with(plot):
 
 def trial_files(wildcards):
     """Every file of trials of an experiment."""
-    experiment = EXPERIMENTS[wildcards.experiment]
+    experiment = experiment_of(wildcards)
     return [
-        f"<results>/trials/{experiment.name}/{setting}/{method}/{chunk}.parquet"
-        for setting, method, chunk in experiment.cells
+        f"<results>/trials/{experiment.name}/{job.method}/{job.part}/{job.chunk}.parquet"
+        for job in experiment.jobs
     ]
+
+
+def trials_of(wildcards):
+    """What the files of an experiment's trials must hold (see sigad.study.summary.Trials)."""
+    experiment = experiment_of(wildcards)
+    return {
+        "experiment": experiment.name,
+        "seed": config["seed"],
+        "settings": settings_of(wildcards),
+        "parts": {
+            method: {name: list(part.points) for name, part in parts.items()}
+            for method, parts in experiment.parts.items()
+        },
+        "jobs": [list(job) for job in experiment.jobs],
+        "codes": {
+            method: trial_code(experiment.name, method.partition("-")[0])
+            for method in experiment.parts
+        },
+    }
+
+
+def trial_inputs(wildcards):
+    """What the trials of a job read."""
+    files = experiment_of(wildcards).inputs(wildcards.method, wildcards.part)
+    return [f"<results>/{path}" for path in files]
+
+
+def trial_minutes(wildcards, attempt):
+    """Twice what a job should take by the costs that its kind states, and a minute to start; more at every attempt."""
+    seconds = experiment_of(wildcards).seconds(wildcards.method, wildcards.part, wildcards.chunk)
+    return attempt * (2 + int(2 * seconds / 60))
+
+
+def trial_memory(wildcards, attempt):
+    """What a job should take; more at every attempt."""
+    return attempt * experiment_of(wildcards).memory(wildcards.method, wildcards.part)
 
 
 def tables_to_download():
@@ -135,14 +170,13 @@ def table_file(wildcards):
 
 @cache
 def image_settings():
-    """A setting for each image set that an experiment uses: the first one."""
-    settings = [
-        setting
-        for e in EXPERIMENTS.values()
-        if e.kind == "knn_images"
-        for setting in e.settings.values()
-    ]
-    return {setting["dataset"]: setting for setting in reversed(settings)}
+    """The kind and the first setting that see it, of each image set that an experiment uses."""
+    used = {}
+    for experiment in EXPERIMENTS.values():
+        for setting in experiment.settings.values():
+            if "images" in setting.inputs(experiment.name):
+                used.setdefault(setting.dataset, (experiment.kind, setting))
+    return used
 
 
 def images_to_download():
@@ -161,43 +195,20 @@ def image_folder(wildcards):
     return str(folder_of(wildcards.dataset, DATA))
 
 
-def image_inputs(wildcards, setting=None):
-    """The prepared images and the network of a setting with images."""
-    setting = setting or image_settings()[wildcards.dataset]
-    stem = f"<results>/images/{setting['dataset']}"
-    return {
-        "images": f"{stem}.npy",
-        "facts": f"{stem}.json",
-        "features": f"<results>/features/{setting['features']}.pt",
-    }
-
-
-def trial_inputs(wildcards):
-    """What the trials of a setting need: their data set, their network, or the threshold of their distribution."""
-    kind = EXPERIMENTS[wildcards.experiment].kind
-    if kind == "localization_synthetic":
-        return {"model": f"<results>/models/{model_name(setting_of(wildcards))}"}
-    if kind == "knn_images":
-        return image_inputs(wildcards, setting_of(wildcards))
-    if kind == "knn_tabular":
-        return {"table": f"<results>/data/{setting_of(wildcards)['dataset']}.parquet"}
-    return {"threshold": f"<results>/thresholds/{wildcards.experiment}/{wildcards.setting}.json"}
+def image_inputs(wildcards):
+    """The prepared images and the network of the setting that stands for an image set."""
+    _, setting = image_settings()[wildcards.dataset]
+    return {name: f"<results>/{path}" for name, path in setting.inputs("").items()}
 
 
 def networks():
-    """The settings of the diffusion models that have to be trained, one of each."""
-    settings = [
-        setting
-        for e in EXPERIMENTS.values()
-        if e.kind == "localization_synthetic"
-        for setting in e.settings.values()
-    ]
-    return list({model_name(setting): setting for setting in settings}.values())
+    """The names of the diffusion models that have to be trained."""
+    return needed_in("models", EXPERIMENTS)
 
 
 def plot_of(wildcards):
     """How an experiment is drawn."""
-    return EXPERIMENTS[wildcards.experiment].plot
+    return experiment_of(wildcards).plot
 
 
 def figures():

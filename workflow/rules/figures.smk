@@ -3,8 +3,9 @@
 
 rule plot_rates:
     input:
-        rates="<results>/rates/{experiment}.csv",
+        rows=trial_files,
     output:
+        rates="<results>/rates/{experiment}.csv",
         pdf="<results>/figures/{experiment}.pdf",
         png=report(
             "<results>/figures/{experiment}.png",
@@ -24,16 +25,17 @@ rule plot_rates:
         "../../envs/sigad.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=2000,
+        runtime=30,
     params:
+        trials=trials_of,
         plot=plot_of,
         measure=lambda wildcards: EXPERIMENTS[wildcards.experiment].measure,
         alpha=config["alpha"],
         level=config["confidence"],
         code=stage_code("plot_rates"),
     message:
-        "Drawing {wildcards.experiment}"
+        "Rates of {wildcards.experiment}"
     script:
         "../stages/plot_rates.py"
 
@@ -69,8 +71,7 @@ rule plot_uniformity:
         mem_mb=4000,
         runtime=20,
     params:
-        cells=lambda wildcards: EXPERIMENTS[wildcards.experiment].cells,
-        settings=lambda wildcards: EXPERIMENTS[wildcards.experiment].settings,
+        trials=trials_of,
         plot=plot_of,
         code=stage_code("plot_uniformity"),
     message:
@@ -101,8 +102,6 @@ rule plot_models:
         runtime=10,
     params:
         seed=config["seed"],
-        n=config["kinds"]["knn_synthetic"]["n"],
-        clusters=config["kinds"]["knn_synthetic"]["clusters"],
         code=stage_code("plot_models"),
     message:
         "Drawing the two synthetic models in two dimensions"
@@ -135,8 +134,7 @@ rule plot_cost:
         mem_mb=1000,
         runtime=10,
     params:
-        cells=lambda wildcards: EXPERIMENTS[wildcards.experiment].cells,
-        settings=lambda wildcards: EXPERIMENTS[wildcards.experiment].settings,
+        trials=trials_of,
         plot=plot_of,
         code=stage_code("plot_cost"),
     message:
@@ -147,7 +145,7 @@ rule plot_cost:
 
 rule plot_training:
     input:
-        loss=[f"<results>/training/{model_name(setting)}.csv" for setting in networks()],
+        loss=[f"<results>/training/{name}.csv" for name in networks()],
     output:
         pdf="<results>/figures/dal_training.pdf",
         png=report(
@@ -168,10 +166,7 @@ rule plot_training:
         mem_mb=1000,
         runtime=10,
     params:
-        models=[
-            {key: setting[key] for key in ("size", "activation", "replica")}
-            for setting in networks()
-        ],
+        models=[dict(item.split("=") for item in name.split("_")) for name in networks()],
         code=stage_code("plot_training"),
     message:
         "Drawing the loss curves"
@@ -200,7 +195,6 @@ rule plot_activation:
         mem_mb=1000,
         runtime=10,
     params:
-        knots=config["kinds"]["localization_synthetic"]["knots"],
         code=stage_code("plot_activation"),
     message:
         "Drawing a smooth activation and its replacement"

@@ -94,11 +94,14 @@ rule show_images:
         mem_mb=4000,
         runtime=240,
     params:
-        setting=lambda wildcards: image_settings()[wildcards.dataset],
+        kind=lambda wildcards: image_settings()[wildcards.dataset][0],
+        setting=lambda wildcards: image_settings()[wildcards.dataset][1].values,
         seed=config["seed"],
         alpha=config["alpha"],
         level=config["false_discovery_rate"],
-        code=stage_code("show_images"),
+        code=lambda wildcards: stage_code(
+            "show_images", f"sigad.study.kinds.{image_settings()[wildcards.dataset][0]}"
+        ),
     message:
         "Examples, noise and a map of p-values of {wildcards.dataset}"
     script:

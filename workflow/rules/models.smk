@@ -1,13 +1,13 @@
 # What a detector needs before the first trial: its threshold, or its trained network.
 
 
-rule calibrate_threshold:
+rule calibrate:
     output:
-        threshold="<results>/thresholds/{experiment}/{setting}.json",
+        scores="<results>/calibration/{experiment}.parquet",
     log:
-        "<logs>/calibrate_threshold/{experiment}/{setting}.log",
+        "<logs>/calibrate/{experiment}.log",
     benchmark:
-        "<benchmarks>/calibrate_threshold/{experiment}/{setting}.tsv"
+        "<benchmarks>/calibrate/{experiment}.tsv"
     conda:
         "../../envs/sigad.yaml"
     threads: 1
@@ -15,14 +15,17 @@ rule calibrate_threshold:
         mem_mb=1000,
         runtime=30,
     params:
-        setting=setting_of,
+        kind=lambda wildcards: experiment_of(wildcards).kind,
+        settings=settings_of,
         seed=config["seed"],
         size=config["calibration"],
-        code=stage_code("calibrate_threshold"),
+        code=lambda wildcards: stage_code(
+            "calibrate", f"sigad.study.kinds.{experiment_of(wildcards).kind}"
+        ),
     message:
-        "Calibrating the threshold of {wildcards.experiment} at {wildcards.setting}"
+        "Scores of normal instances for {wildcards.experiment}"
     script:
-        "../stages/calibrate_threshold.py"
+        "../stages/calibrate.py"
 
 
 rule train_diffusion:

@@ -7,11 +7,12 @@ import torch
 from sigad.figures.networks import plot_activation
 from sigad.figures.style import save_figure
 from sigad.line import piecewise
+from sigad.study.kinds.localization_synthetic import LocalizationSynthetic
 from sigad.study.logs import stage_log
 
 with stage_log(snakemake.log[0]) as log:
     smooth = torch.nn.Sequential(torch.nn.SiLU()).double()
-    replaced = piecewise(smooth, activations=["SiLU"], knots=snakemake.params.knots)
+    replaced = piecewise(smooth, activations=["SiLU"], knots=LocalizationSynthetic().knots)
     log.info("sup-norm error %.3e", replaced[0].sup_error)
     knots = replaced[0].knots.numpy()
     x = np.union1d(np.linspace(-10, 10, 401), knots)

@@ -1,18 +1,17 @@
-"""Draw the rates of an experiment."""
+"""Rates of an experiment: one row per grid point and method, with exact intervals and all counts; and their figure."""
 
-import pandas as pd
-
-from sigad.figures.rates import plot_rates
+from sigad.figures.rates import plot_rates, plotted
 from sigad.figures.style import save_figure
 from sigad.study.logs import stage_log
+from sigad.study.summary import Trials, rates_table
 
-with stage_log(snakemake.log[0]):
-    plot = snakemake.params.plot
-    roles = {role: plot[role] for role in ("x", "panel", "series") if role in plot}
-    # What stands in the figure, and the counts behind it. Names such as 1-10 must not be read as anything else.
-    columns = list(dict.fromkeys([*roles.values(), "method", "measure"]))
-    counts = ["n_trials", "n_not_selected", "n_failed", "n_tested", "n_counted", "n_rejected", "rate", "low", "high"]
-    frame = pd.read_csv(snakemake.input.rates, dtype={"k": str})[columns + counts]
-    frame.to_csv(snakemake.output.csv, index=False)
-    figure = plot_rates(frame, measure=snakemake.params.measure, alpha=snakemake.params.alpha, **roles)
-    save_figure(figure, snakemake.output.pdf, snakemake.output.png)
+with stage_log(snakemake.log[0]) as log:
+    params, out = snakemake.params, snakemake.output
+    trials = Trials(**params.trials, files=snakemake.input.rows)
+    rates = rates_table(trials, measure=params.measure, alpha=params.alpha, level=params.level)
+    rates.to_csv(out.rates, index=False)
+    roles = {role: params.plot[role] for role in ("x", "panel", "series") if role in params.plot}
+    frame = plotted(rates, **roles)
+    log.info("\n%s", frame.to_string(index=False))
+    frame.to_csv(out.csv, index=False)
+    save_figure(plot_rates(frame, measure=params.measure, alpha=params.alpha, **roles), out.pdf, out.png)

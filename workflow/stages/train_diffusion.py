@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from sigad.data.sealed import seal_folder
 from sigad.models.diffusion.training import train_on_noise
 from sigad.study.logs import stage_log
 
@@ -21,5 +22,6 @@ with stage_log(snakemake.log[0]) as log:
     )
     log.info("%d epochs, last loss %.4f", len(curve), curve[-1].loss)
     unet.save_pretrained(snakemake.output.unet)
+    seal_folder(snakemake.output.unet)
     pd.DataFrame(curve).to_csv(snakemake.output.loss, index=False)
     checkpoint.unlink(missing_ok=True)

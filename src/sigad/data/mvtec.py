@@ -20,7 +20,7 @@ import numpy as np
 
 from sigad.data.files import download
 from sigad.data.images import ImageSet, defect_shares
-from sigad.errors import InvalidInputError, MissingDataError
+from sigad.errors import ConfigurationError, InvalidInputError, MissingDataError, unknown
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,16 @@ def availability(name: str, entry: Mapping[str, Any], data_dir: str | Path) -> t
     if entry.get("url"):
         return True, f"from {entry['url']}"
     return False, f"no address is given: set `images: {name}: url`, or put the images into {folder}"
+
+
+def require_images(name: str, manifest: Mapping[str, Mapping[str, Any]], data_dir: str | Path) -> None:
+    """Raise ConfigurationError for an image set that the manifest does not know, MissingDataError for one that is
+    neither there nor has an address."""
+    if name not in manifest:
+        raise ConfigurationError(f"dataset: {unknown('image set', name, manifest)}")
+    available, reason = availability(name, manifest[name], data_dir)
+    if not available:
+        raise MissingDataError(f"the image set {name!r} cannot be had: {reason}")
 
 
 def fetch(category: str, entry: Mapping[str, Any], data_dir: str | Path) -> Path:

@@ -15,7 +15,7 @@ from urllib.request import url2pathname
 
 from sigad.data.files import accept, check_digest, download
 from sigad.data.tabular import NUMERIC, Table, read_packaged, read_table
-from sigad.errors import ConfigurationError, MissingDataError
+from sigad.errors import ConfigurationError, MissingDataError, unknown
 from sigad.optional import needs
 
 Entry = Mapping[str, Any]
@@ -107,6 +107,16 @@ def enabled_datasets(manifest: Mapping[str, Entry], data_dir: str | Path) -> tup
             + "\n".join(f"  {name}: {reason}" for name, reason in missing.items())
         )
     return used, left_out
+
+
+def require_table(name: str, manifest: Mapping[str, Entry], data_dir: str | Path) -> None:
+    """Raise ConfigurationError for a data set that the manifest does not know, MissingDataError for one that cannot be
+    had."""
+    if name not in manifest:
+        raise ConfigurationError(f"dataset: {unknown('data set', name, manifest)}")
+    available, reason = availability(name, manifest[name], data_dir)
+    if not available:
+        raise MissingDataError(f"the data set {name!r} cannot be had: {reason}")
 
 
 def fetch(name: str, entry: Entry, data_dir: str | Path) -> Path | None:

@@ -1,9 +1,4 @@
-"""Tabular data sets, and the split of their normal instances that keeps the test honest.
-
-Source: Niihori et al. (NeurIPS 2025), section 5.3 and appendix C.4. The paper is silent on where the covariance, the
-threshold and the standardisation come from. Chosen here: of the normal instances one third serves to estimate these,
-one third is the pool of training instances, one third is held out for testing, redrawn for every repetition.
-"""
+"""Tabular data sets, and the split of their normal instances that keeps a test honest."""
 
 import importlib
 import re
@@ -14,10 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from sigad.errors import ConfigurationError, InvalidInputError, MissingDataError
-from sigad.knn.detection import METRICS, Metric, check_candidates, scores
 from sigad.optional import needs
 
 with needs("pipeline"):
@@ -28,10 +21,6 @@ Label = str | int | float | bool
 
 _IDENTIFIER = re.compile(r"^([Uu]nnamed.*|[Ii]ndex|(.*[ _.-])?([Ii]d|ID)|.*[a-z]ID)$")
 _LABEL = "is normal"  # the column of a saved table that holds Table.normal
-_SCIPY_METRIC = dict(zip(METRICS, ("euclidean", "cityblock", "chebyshev"), strict=True))
-# Held-out instances that a threshold is estimated on, at most: the level of a 0.9 quantile then has a standard error of
-# 0.01.
-_HELD_OUT = 1000
 
 
 @dataclass(frozen=True)
@@ -283,123 +272,7 @@ class Split(NamedTuple):
     testing: NDArray[np.int64]
 
 
-class Draw(NamedTuple):
-    """One trial on a tabular data set; all instances are standardised with the estimation third.
-
-    Attributes
-    ----------
-    x_test : (d,) the test instance.
-    x_train : (n, d) the training instances, all normal.
-    covariance : (d, d) of normal instances.
-    theta : threshold of the anomaly score.
-    row : row of the test instance in the table.
-    """
-
-    x_test: NDArray[np.float64]
-    x_train: NDArray[np.float64]
-    covariance: NDArray[np.float64]
-    theta: float
-    row: int
-
-
 def split(table: Table, rng: np.random.Generator) -> Split:
     """Shuffle the normal instances and cut them into thirds: estimation, training pool, testing."""
     rows = rng.permutation(np.flatnonzero(table.normal))
     return Split(*np.array_split(rows, 3))
-
-
-def training_size(table: Table, n: int) -> int:
-    """Number of training instances of a trial: n, or what the thirds of the table allow if that is less.
-
-    The reference set of the threshold has the same size and leaves at least as many instances held out.
-    """
-    normal = int(table.normal.sum())
-    estimation, pool = -(-normal // 3), -(-(normal - 1) // 3)  # sizes of np.array_split
-    return min(n, estimation // 2, pool)
-
-
-def draw(
-    table: Table,
-    rng: np.random.Generator,
-    *,
-    n: int,
-    candidates: int | Sequence[int],
-    quantile: float,
-    anomalous: bool,
-    metric: Metric = "l2",
-    diagonal: bool = False,
-) -> Draw:
-    """Draw one trial: training instances, a test instance, and covariance and threshold that do not depend on them.
-
-    Mean, standard deviation and covariance come from the estimation third. Its first n instances are a reference
-    training set, and the threshold is a quantile of the anomaly scores that the remaining ones (at most 1,000) obtain
-    against it; the training instances come from the pool, a normal test instance from the testing third.
-
-    Parameters
-    ----------
-    table : the data set.
-    rng : source of randomness; the split is redrawn in every call.
-    n : number of training instances, reduced to :func:`training_size`.
-    candidates : number of neighbours k, or several.
-    quantile : level of the threshold, in (0, 1).
-    anomalous : draw the test instance from the anomalies (power) or from held-out normal instances (Type I).
-    metric : distance of the score, ``"l2"``, ``"l1"`` or ``"linf"``.
-    diagonal : keep the variances only.
-
-    Raises
-    ------
-    InvalidInputError
-        when the data set is too small for the candidates or for a covariance, has no anomaly although one is asked
-        for, or when the covariance of the estimation third is singular; the message names the columns.
-    """
-    if not 0 < quantile < 1:
-        raise InvalidInputError(f"quantile must lie between 0 and 1, not {quantile!r}")
-    if metric not in METRICS:
-        raise InvalidInputError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}")
-    size, normal = training_size(table, n), int(table.normal.sum())
-    if size < np.max(candidates):
-        raise InvalidInputError(
-            f"data set {table.name!r} is too small: a third of its {normal} normal instances allows {size} training "
-            f"instances, fewer than k = {np.max(candidates)}; leave it out or choose smaller candidates"
-        )
-    candidates = check_candidates(candidates, size)
-    anomalies = np.flatnonzero(~table.normal)
-    if anomalous and not len(anomalies):
-        raise InvalidInputError(f"data set {table.name!r} has no anomalies: check which label means normal")
-
-    thirds = split(table, rng)
-    train = table.x[rng.choice(thirds.pool, size, replace=False)]
-    row = int(rng.choice(anomalies if anomalous else thirds.testing))
-
-    estimation = table.x[thirds.estimation]
-    mean, sd = estimation.mean(axis=0), estimation.std(axis=0, ddof=1)
-    if not (sd > 0).all():
-        constant = [column for column, s in zip(table.columns, sd, strict=True) if not s > 0]
-        raise InvalidInputError(
-            f"data set {table.name!r}: {', '.join(constant)} do not vary in a third of the normal instances; "
-            "leave them out of `columns`"
-        )
-    standardised = (estimation - mean) / sd
-    covariance = np.eye(len(sd)) if diagonal else np.atleast_2d(np.cov(standardised, rowvar=False))
-    _check_regular(table, covariance, len(estimation))
-    reference, held_out = standardised[:size], standardised[size : size + _HELD_OUT]
-    score = scores(cdist(held_out, reference, _SCIPY_METRIC[metric]), candidates, len(sd)).max(axis=-1)
-    theta = float(np.quantile(score, quantile, method="higher"))
-    return Draw((table.x[row] - mean) / sd, (train - mean) / sd, covariance, theta, row)
-
-
-def _check_regular(table: Table, covariance: NDArray, instances: int) -> None:
-    values, vectors = np.linalg.eigh(covariance)
-    if values[0] > 1e-10 * values[-1]:
-        return
-    if instances <= len(values):
-        raise InvalidInputError(
-            f"data set {table.name!r} is too small: {instances} instances to estimate a covariance of {len(values)} "
-            f"columns ({', '.join(table.columns)}); choose fewer `columns` or a diagonal covariance"
-        )
-    null = np.abs(vectors[:, 0])
-    dependent = [column for column, weight in zip(table.columns, null, strict=True) if weight > 1e-3 * null.max()]
-    raise InvalidInputError(
-        f"data set {table.name!r} has a singular covariance: {', '.join(dependent)} depend linearly on one another; "
-        "leave one of them out of `columns`, or choose a diagonal covariance"
-    )

@@ -8,6 +8,24 @@ from matplotlib.figure import Figure
 
 from sigad.figures.style import METHODS, NAMES, STYLE, panel_title, series_style
 
+COUNTS = (
+    "n_trials",
+    "n_hypotheses",
+    "n_not_selected",
+    "n_failed",
+    "n_tested",
+    "n_counted",
+    "n_rejected",
+    "rate",
+    "low",
+    "high",
+)
+
+
+def plotted(rates: pd.DataFrame, *, x: str, series: str = "method", panel: str | None = None) -> pd.DataFrame:
+    """What stands in the figure, and the counts behind it."""
+    return rates[[*dict.fromkeys(role for role in (x, panel, series, "method", "measure") if role), *COUNTS]]
+
 
 def plot_rates(
     frame: pd.DataFrame, *, measure: str, x: str, series: str = "method", panel: str | None = None, alpha: float

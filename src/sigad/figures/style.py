@@ -70,10 +70,12 @@ OTHERS = list(zip(sns.color_palette("colorblind", 10), "osD^vPXd*h", strict=True
 
 def series_style(series: str, value: str, values: Sequence[str]) -> dict:
     """Label, colour and marker of one line of a figure."""
-    known = METHODS if series == "method" else {}
+    # Of the variants of a method, which differ in their parameters, the first has its style.
+    first = {v.partition("-")[0]: v for v in reversed(values)} if series == "method" else {}
+    known = {first[name]: style for name, style in METHODS.items() if name in first}
     rank = [v for v in values if v not in known].index(value) if value not in known else None
     color, marker = known[value] if rank is None else OTHERS[rank % len(OTHERS)]
-    label = methods.load(value).LABEL if series == "method" else VALUES.get(value, f"{series} = {value}")
+    label = methods.label(value) if series == "method" else VALUES.get(value, f"{series} = {value}")
     return {"label": label, "color": color, "marker": marker, "linestyle": ":" if label.startswith("control") else "-"}
 
 

@@ -1,25 +1,31 @@
 """Selective inference for k-nearest-neighbour anomaly detection (Niihori et al., NeurIPS 2025)."""
 
-from sigad.inference.estimated import EstimatedCovariance, EstimatedScale
-from sigad.knn.against import NeighbourhoodSelection
-from sigad.knn.closed_form import order_region, selection_region
-from sigad.knn.covariance import statistic
-from sigad.knn.detection import Detections, KnnSelection, detect, scores
-from sigad.knn.neighbour import knn_test, knn_test_batch
-from sigad.knn.neighbourhood import neighbourhood_region
+import importlib
 
-__all__ = [
-    "Detections",
-    "EstimatedCovariance",
-    "EstimatedScale",
-    "KnnSelection",
-    "NeighbourhoodSelection",
-    "detect",
-    "knn_test",
-    "knn_test_batch",
-    "neighbourhood_region",
-    "order_region",
-    "scores",
-    "selection_region",
-    "statistic",
-]
+_NAMES = {
+    "Detections": "sigad.knn.detection",
+    "EstimatedCovariance": "sigad.inference.estimated",
+    "EstimatedScale": "sigad.inference.estimated",
+    "KnnSelection": "sigad.knn.detection",
+    "NeighbourhoodSelection": "sigad.knn.against",
+    "detect": "sigad.knn.detection",
+    "knn_test": "sigad.knn.neighbour",
+    "knn_test_batch": "sigad.knn.neighbour",
+    "neighbourhood_region": "sigad.knn.neighbourhood",
+    "order_region": "sigad.knn.closed_form",
+    "scores": "sigad.knn.detection",
+    "selection_region": "sigad.knn.closed_form",
+    "statistic": "sigad.knn.covariance",
+}
+__all__ = sorted(_NAMES)
+
+
+def __getattr__(name: str):
+    # On demand, so that whoever imports a module of this package depends on what that module needs and no more.
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_NAMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_NAMES])

@@ -17,6 +17,9 @@ from sigad.errors import InvalidInputError
 Metric = Literal["l2", "l1", "linf"]
 METRICS = ("l2", "l1", "linf")
 
+# Numbers per block of a batch, so that the working arrays stay in a core's cache.
+_BLOCK = 1 << 15
+
 
 class KnnSelection(NamedTuple):
     """What the detector selected: the k-th neighbour ``index`` of the test instance, ``k``, and the anomaly score."""
@@ -115,6 +118,12 @@ def scores(distances: NDArray, candidates: Sequence[int], dimension: int) -> NDA
     nearest = np.sort(np.partition(distances, ranks[-1], axis=-1)[..., : ranks[-1] + 1], axis=-1)
     with np.errstate(divide="ignore"):
         return np.log(nearest[..., ranks]) - penalty(candidates, dimension)
+
+
+def blocks(size: int, numbers_each: int) -> list[slice]:
+    """Slices that cut a batch into blocks of bounded memory; their borders do not depend on anything else."""
+    step = max(1, _BLOCK // max(numbers_each, 1))
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
 
 def check_candidates(k: int | Sequence[int], n: int) -> tuple[int, ...]:

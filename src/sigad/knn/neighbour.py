@@ -16,16 +16,7 @@ from sigad.inference.result import FAILED, NOT_SELECTED, TESTED, TOLERANCE, Batc
 from sigad.inference.truncated import of_statistics, truncated_pvalue
 from sigad.knn.against import Against, AgainstNeighbour, AgainstNeighbourhood, parse_against
 from sigad.knn.covariance import KnnCovariance, checked, of_problems, standardised, statistic
-from sigad.knn.detection import Detections, Metric, detect
-
-# Numbers per block of a batch, so that the working arrays stay in a core's cache.
-_BLOCK = 1 << 15
-
-
-def blocks(size: int, numbers_each: int) -> list[slice]:
-    """Slices that cut a batch into blocks of bounded memory; their borders do not depend on anything else."""
-    step = max(1, _BLOCK // max(numbers_each, 1))
-    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
+from sigad.knn.detection import Detections, Metric, blocks, detect
 
 
 def knn_test_batch(

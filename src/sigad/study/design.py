@@ -1,34 +1,221 @@
-"""The design of an experiment: its settings, methods and chunks of repetitions, checked before anything is computed."""
+"""The design of an experiment: grid points, methods, and the jobs that compute them, checked before anything runs.
 
-from collections.abc import Mapping, Sequence
+A job is a method on a *part* of the grid (all of it where that is cheap, a single point where that is dear) and a
+*chunk* of the repetitions. Both follow from the measured costs that the kind states, never from the machine or from how
+many repetitions there are, so that more repetitions only add chunks. What is computed does not depend on either.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import Any, NamedTuple
 
-from sigad.errors import ConfigurationError, MissingDataError
-from sigad.study import methods
-from sigad.study.chunks import chunk_names
+from sigad.errors import ConfigurationError, SigadError, near, unknown
+from sigad.study import kinds, methods
+from sigad.study.chunks import chunk_names, chunk_range
+from sigad.study.kinds import Kind
+from sigad.study.methods import Method
 from sigad.study.rates import MEASURES
-from sigad.study.run import KINDS, load_kind
 
-Setting = dict[str, object]
+ALL = "all"
+"""Name of the part that is the whole grid."""
+
+REPETITIONS_TOGETHER = 10
+"""Grid points share a part as long as a job has time for so many repetitions of all of them."""
+
+_KEYS = ("kind", "measure", "methods", "grid", "plot")
+
+
+class Part(NamedTuple):
+    """Grid points that are computed together, and how many of their repetitions make a job."""
+
+    points: tuple[str, ...]
+    size: int
+
+
+class Job(NamedTuple):
+    """What one job computes."""
+
+    method: str
+    part: str
+    chunk: str
 
 
 @dataclass(frozen=True)
 class Experiment:
     """One experiment, laid out.
 
-    ``settings`` maps the name of each grid point to all of its parameters, defaults included; ``cells`` are the
-    (setting, method, chunk) that have to be computed; ``plot`` says how it is drawn.
+    ``settings`` maps the name of each grid point to its settings; ``methods``, the name of each method to it;
+    ``parts``, each method to its parts by name; ``plot`` says how the experiment is drawn.
     """
 
     name: str
     kind: str
     measure: str
-    settings: dict[str, Setting]
-    cells: list[tuple[str, str, str]]
-    plot: dict
+    settings: dict[str, Kind]
+    methods: dict[str, Method]
+    parts: dict[str, dict[str, Part]]
+    repetitions: int
+    plot: dict[str, Any]
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All jobs."""
+        return [
+            Job(method, name, chunk)
+            for method, parts in self.parts.items()
+            for name, part in parts.items()
+            for chunk in chunk_names(self.repetitions, part.size)
+        ]
+
+    def points(self, method: str, part: str) -> dict[str, Kind]:
+        """The settings of the grid points of a part."""
+        return {point: self.settings[point] for point in self.parts[method][part].points}
+
+    def inputs(self, method: str, part: str) -> list[str]:
+        """The files that a part's trials read, relative to the folder of results."""
+        return _distinct(setting.inputs(self.name) for setting in self.points(method, part).values())
+
+    def seconds(self, method: str, part: str, chunk: str) -> float:
+        """What a job takes, by the costs that the kind states."""
+        each = sum(self.methods[method].seconds(setting.cost()) for setting in self.points(method, part).values())
+        return each * len(chunk_range(chunk))
+
+    def memory(self, method: str, part: str) -> int:
+        """MB that a job takes."""
+        return max(setting.cost().memory for setting in self.points(method, part).values())
 
 
-def grid_values(grid: Mapping[str, object], datasets: Sequence[str]) -> dict[str, list]:
+def needed_in(folder: str, experiments: Mapping[str, Experiment]) -> list[str]:
+    """The files in a folder of results that some trials read, without the folder."""
+    inputs = (setting.inputs(e.name) for e in experiments.values() for setting in e.settings.values())
+    return [path.removeprefix(f"{folder}/") for path in _distinct(inputs) if path.startswith(f"{folder}/")]
+
+
+def _distinct(inputs: Iterable[Mapping[str, str]]) -> list[str]:
+    return list(dict.fromkeys(path for files in inputs for path in files.values()))
+
+
+def cut(seconds: Mapping[str, float], longest: float, size: int | None = None) -> dict[str, Part]:
+    """Cut a grid into parts whose jobs take ``longest`` seconds at most, and its repetitions into chunks.
+
+    Parameters
+    ----------
+    seconds : what one repetition takes at each grid point.
+    longest : seconds that a job may take; a single repetition of a single grid point may exceed them.
+    size : repetitions per job, if they are not to follow from the costs.
+
+    Returns
+    -------
+    The parts by name: ``all``, a grid point, or ``first..last`` grid point. Neighbours on the grid stay together while
+    a job has time for :data:`REPETITIONS_TOGETHER` repetitions of them.
+    """
+    groups: list[list[str]] = [[]]
+    spent = 0.0
+    for point, each in seconds.items():
+        if groups[-1] and (spent + each) * REPETITIONS_TOGETHER > longest:
+            groups.append([])
+            spent = 0.0
+        groups[-1].append(point)
+        spent += each
+    parts = {}
+    for group in groups:
+        name = ALL if len(groups) == 1 else group[0] if len(group) == 1 else f"{group[0]}..{group[-1]}"
+        parts[name] = Part(tuple(group), size or _round(longest / sum(seconds[point] for point in group)))
+    return parts
+
+
+def _round(number: float) -> int:
+    """The largest whole number with two significant digits that is not greater, and at least 1."""
+    digits = max(0, math.floor(math.log10(max(number, 1))) - 1)
+    return max(1, int(number // 10**digits) * 10**digits)
+
+
+def grid_points(grid: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:
+    """The points of a grid by name, such as ``n=50_d=10``: every combination of the values."""
+    points = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    return {"_".join(f"{key}={value}" for key, value in point.items()): point for point in points}
+
+
+def lay_out_all(config: Mapping[str, Any], datasets: Sequence[str]) -> dict[str, Experiment]:
+    """All experiments of a configuration, by name; ``datasets`` are the tables that can be had."""
+    names = config["experiments"]
+    complete = [name for name, entry in names.items() if "kind" in entry]
+    for name, entry in names.items():
+        if "kind" not in entry:
+            raise ConfigurationError(f"experiment {name!r} has no `kind`{near(name, complete)}")
+    return {name: lay_out(name, entry, config, datasets) for name, entry in names.items()}
+
+
+def lay_out(name: str, entry: Mapping[str, Any], config: Mapping[str, Any], datasets: Sequence[str] = ()) -> Experiment:
+    """Lay out one experiment and check it.
+
+    Parameters
+    ----------
+    name, entry : key and value under ``experiments`` in the configuration.
+    config : the whole configuration.
+    datasets : the tables that ``dataset: enabled`` stands for.
+
+    Raises
+    ------
+    ConfigurationError, MissingDataError
+        in one line that names the experiment, the key and what is wrong with it.
+    """
+    try:
+        for key in _KEYS:
+            if key not in entry:
+                raise ConfigurationError(f"`{key}` is missing")
+        return _lay_out(name, entry, config, datasets)
+    except SigadError as error:
+        raise type(error)(f"experiment {name!r}: {error}") from None
+
+
+def _lay_out(name: str, entry: Mapping[str, Any], config: Mapping[str, Any], datasets: Sequence[str]) -> Experiment:
+    kind, measure, fixed = kinds.load(entry["kind"]), entry["measure"], entry.get("settings") or {}
+    if measure not in MEASURES:
+        raise ConfigurationError(f"measure must be one of {', '.join(MEASURES)}, not {measure!r}")
+    grid = _grid(entry["grid"], datasets)
+    for key in fixed:
+        if key in grid:
+            raise ConfigurationError(f"{key!r} stands both under settings and in the grid")
+    for role in ("x", "panel", "series"):
+        if role in entry["plot"] and entry["plot"][role] not in grid:
+            raise ConfigurationError(f"plot.{role}: {unknown('key of the grid', entry['plot'][role], grid)}")
+    settings = {}
+    kind.of(fixed)
+    for point, values in grid_points(grid).items():
+        try:
+            settings[point] = kind.of({**fixed, **values})
+            settings[point].require(config)
+        except SigadError as error:
+            raise type(error)(f"at {point}: {error}") from None
+    chosen = dict(methods.of(method) for method in entry["methods"])
+    for identifier, method in chosen.items():
+        methods.require_capabilities(identifier, method, kind)
+    omit = entry.get("omit") or ()
+    for rule in omit:
+        for method in rule["methods"]:
+            if method not in chosen:
+                raise ConfigurationError(f"omit: {unknown('method here', method, chosen)}")
+        for key in rule:
+            if key != "methods" and key not in kind.keys():
+                raise ConfigurationError(f"omit: {unknown('setting', key, kind.keys())}")
+    longest, size = config["job_seconds"], entry.get("chunk_size") or config.get("chunk_size")
+    parts = {}
+    for identifier, method in chosen.items():
+        seconds = {
+            point: method.seconds(setting.cost())
+            for point, setting in settings.items()
+            if not _omitted(identifier, setting, omit)
+        }
+        if seconds:
+            parts[identifier] = cut(seconds, longest, size)
+    repetitions = entry.get("repetitions", config["repetitions"])
+    return Experiment(name, entry["kind"], measure, settings, chosen, parts, repetitions, dict(entry["plot"]))
+
+
+def _grid(grid: Mapping[str, Any], datasets: Sequence[str]) -> dict[str, list]:
     """The grid with ``dataset: enabled`` replaced by the data sets that can be had; there must be one."""
     if grid.get("dataset") == "enabled" and not datasets:
         raise ConfigurationError("no data set is enabled or can be had: see config/datasets.yaml")
@@ -38,83 +225,10 @@ def grid_values(grid: Mapping[str, object], datasets: Sequence[str]) -> dict[str
     }
 
 
-def lay_out(name: str, entry: Mapping, points: Mapping[str, Setting], config: Mapping) -> Experiment:
-    """Lay out one experiment and check it.
-
-    Parameters
-    ----------
-    name, entry : key and value under ``experiments`` in the configuration.
-    points : the grid points: name -> the parameters that vary.
-    config : the whole configuration, for the defaults.
-
-    Raises
-    ------
-    ConfigurationError
-        that names the experiment and the key that is wrong.
-    """
-    try:
-        kind, measure = entry["kind"], entry["measure"]
-        if kind not in KINDS or kind not in config["kinds"]:
-            raise ConfigurationError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
-        if measure not in MEASURES:
-            raise ConfigurationError(f"measure must be one of {', '.join(MEASURES)}, not {measure!r}")
-        defaults = config["kinds"][kind]
-        fixed = entry.get("settings", {})
-        for key in [*fixed, *entry["grid"]]:
-            if key not in defaults:
-                raise ConfigurationError(
-                    f"there is no setting {key!r} for the kind {kind!r}: choose from {', '.join(defaults)}"
-                )
-        for key in fixed:
-            if key in entry["grid"]:
-                raise ConfigurationError(f"{key!r} stands both under settings and in the grid")
-        for role in ("x", "panel", "series"):
-            if role in entry["plot"] and entry["plot"][role] not in entry["grid"]:
-                raise ConfigurationError(f"plot.{role} must be a key of the grid, not {entry['plot'][role]!r}")
-        settings = {point: {**defaults, **fixed, **values} for point, values in points.items()}
-        for point, setting in settings.items():
-            try:
-                load_kind(kind).check(setting)
-            except ConfigurationError as error:
-                raise ConfigurationError(f"at {point}: {error}") from None
-        for method in entry["methods"]:
-            methods.load(method, kind)
-        chunks = chunk_names(
-            entry.get("repetitions", config["repetitions"]), entry.get("chunk_size", config["chunk_size"])
-        )
-        cells = [
-            (point, method, chunk)
-            for point, setting in settings.items()
-            for method in entry["methods"]
-            if not _omitted(method, setting, entry.get("omit", ()))
-            for chunk in chunks
-        ]
-    except ConfigurationError as error:
-        raise ConfigurationError(f"experiment {name!r}: {error}") from None
-    return Experiment(name, kind, measure, settings, cells, dict(entry["plot"]))
-
-
-def _omitted(method: str, setting: Setting, rules: Sequence[Mapping]) -> bool:
+def _omitted(method: str, setting: Kind, rules: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a rule such as ``{model: clusters, methods: [hotelling_t2]}`` leaves a method out of a setting."""
     return any(
-        method in rule["methods"] and all(setting.get(key) == value for key, value in rule.items() if key != "methods")
+        method in rule["methods"]
+        and all(getattr(setting, key) == value for key, value in rule.items() if key != "methods")
         for rule in rules
     )
-
-
-def require_images(setting: Setting, config: Mapping, data_dir: str) -> None:
-    """Check that the image set and the network of a setting of the kind ``knn_images`` exist and can be had.
-
-    Raises ConfigurationError for a name that the configuration does not know, MissingDataError for images that are
-    neither there nor have an address.
-    """
-    from sigad.data.mvtec import availability
-
-    for key, section in (("dataset", "images"), ("features", "features")):
-        known = config.get(section) or {}
-        if setting[key] not in known:
-            raise ConfigurationError(f"{key}: {setting[key]!r} is none of `{section}`: {', '.join(known)}")
-    name = str(setting["dataset"])
-    available, reason = availability(name, config["images"][name], data_dir)
-    if not available:
-        raise MissingDataError(f"the image set {name!r} cannot be had: {reason}")

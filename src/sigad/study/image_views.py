@@ -2,19 +2,21 @@
 describes normal patches."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from sigad.data.images import DEFECTIVE, ImageSet, split
+from sigad.data.images import ImageSet, split
 from sigad.data.patch_noise import NOISE_KINDS, estimate
-from sigad.errors import InvalidInputError, NumericalError
-from sigad.inference.region import WHOLE_LINE
-from sigad.inference.truncated import truncated_pvalue
-from sigad.study.kinds.knn_images import KnnImageProblems, calibrated_threshold, detect_patch, draw, draw_trial
-from sigad.study.knn_problems import parse_candidates
+from sigad.inference.result import TESTED
+from sigad.study.kinds.knn_images import BLOCK, KnnImageProblems, KnnImages
+from sigad.study.methods.naive import Naive
+from sigad.study.methods.proposed import Proposed
+from sigad.study.run import Rows, apply
 from sigad.study.seeds import Streams
 
 
@@ -44,7 +46,7 @@ class Example:
 
 
 def examples(
-    images: ImageSet, features, setting: dict, seed: int, *, alpha: float, attempts: int = 60
+    setting: KnnImages, images: ImageSet, features: Any, seed: int, *, alpha: float, attempts: int = 60
 ) -> tuple[list[Example], dict[str, int]]:
     """A true negative and a true positive: a detected normal patch that the selective test does not reject, and a
     detected anomaly that it does (Niihori et al. 2025, figures 5 and 15).
@@ -57,39 +59,39 @@ def examples(
         if truth == "anomaly" and not len(images.anomalies()):
             continue
         streams = [Streams(seed, "fig05_examples", f"{images.name}_{truth}", rep) for rep in range(attempts)]
-        for stream, problems in zip(
-            streams, draw({**setting, "instance": truth}, streams, images=images, features=features), strict=True
-        ):
+        for its, problems in replace(setting, instance=truth).draw(streams, images=images, features=features):
             looked_at[truth] = looked_at.get(truth, 0) + 1
-            if not problems.selected[0]:
-                continue
-            try:
-                p = float(problems.selective().p_value[0])
-            except NumericalError:
-                continue
-            if (p <= alpha) == (truth == "anomaly"):
-                found.append(_example(truth, problems, images, stream, setting, p))
+            selective = apply(Proposed(), problems, its)
+            if selective["status"][0] == TESTED and (selective["p_value"][0] <= alpha) == (truth == "anomaly"):
+                found.append(_example(truth, problems, selective, apply(Naive(), problems, its)))
                 break
     return found, looked_at
 
 
-def _example(
-    truth: str, problems: KnnImageProblems, images: ImageSet, stream: Streams, setting: dict, p: float
-) -> Example:
-    again = draw_trial(
-        images, stream.data(), n=setting["n"], instance=truth, covariance=setting["covariance"]
-    )  # for the image's number and the position
-    found = problems.detections
+def _example(truth: str, problems: KnnImageProblems, selective: Rows, naive: Rows) -> Example:
+    detections, (image, row, column) = problems.detections, problems.places[0].tolist()
     return Example(
         truth=truth,
-        patch=found.x_test[0].reshape(problems.shape),
-        neighbour=found.x_train[0, found.index[0]].reshape(problems.shape),
-        image=again.image,
-        position=again.position,
-        score=float(found.score[0]),
-        naive=float(truncated_pvalue(problems.statistic, WHOLE_LINE, null=problems.null)[0]),
-        selective=p,
+        patch=detections.x_test[0].reshape(problems.shape),
+        neighbour=detections.x_train[0, detections.index[0]].reshape(problems.shape),
+        image=image,
+        position=(row, column),
+        score=float(detections.score[0]),
+        naive=float(naive["p_value"][0]),
+        selective=float(selective["p_value"][0]),
     )
+
+
+def examples_content(found: Sequence[Example], images: ImageSet) -> dict[str, Any]:
+    """Examples as named arrays for a file: the pixels of each, and ``facts``, a table as JSON."""
+    pixels, facts = {}, []
+    for i, example in enumerate(found):
+        parts = {"image": images.images[example.image], "patch": example.patch, "neighbour": example.neighbour}
+        pixels |= {f"{name}_{i}": part for name, part in parts.items()}
+        place = {"image": images.names[example.image], "row": example.position[0], "column": example.position[1]}
+        values = {name: getattr(example, name) for name in ("score", "naive", "selective")}
+        facts.append({"truth": example.truth, **place, "patch": images.patch, **values})
+    return {"facts": pd.DataFrame(facts).to_json(orient="records", double_precision=15), **pixels}
 
 
 @dataclass(frozen=True)
@@ -107,76 +109,37 @@ class PValueMap:
     rejected: NDArray[np.bool_]
 
 
-def pvalue_map(
-    images: ImageSet, features, setting: dict, seed: int, *, level: float, block: tuple[int, int] = (6, 16)
-) -> PValueMap:
+def pvalue_map(setting: KnnImages, images: ImageSet, features: Any, seed: int, *, level: float) -> PValueMap:
     """P-values of all detected patches of one anomalous image, and which of them survive the control of the false
     discovery rate among the detected patches (beyond the paper).
 
-    Each p-value is valid given that its patch was detected, so that the procedure runs over the detected patches. For a
-    set cut from one picture, the image is a block of (rows, columns) of its patches, and those outside of it train.
+    The image is one trial with a hypothesis for each patch. Each p-value is valid given that its patch was detected, so
+    that the procedure runs over the detected patches.
     """
-    from sigad.inference.exact import exact
-    from sigad.knn.network import NeighbourHypothesis, NetworkFeatures
-
-    network = features if isinstance(features, NetworkFeatures) else NetworkFeatures(features)
-    rng = Streams(seed, "image_map", images.name, 0).data()
-    places, picture, sets = _whole_image(images, rng, setting["n"], block)
-    candidates = parse_candidates(setting["k"])
-    shape = places.shape[:2]
-    defect, naive, selective = (np.full(shape, np.nan) for _ in range(3))
-    detected, calibrated = np.zeros(shape, bool), {}
-    for at in np.ndindex(*shape):
-        image, *position = map(int, places[at])
-        position = tuple(position)
-        defect[at] = images.defect[image][position]
-        if position not in calibrated:  # all patches of a set cut from one picture share one position
-            x_train, estimation = (images.patches(part, position) for part in sets)
-            noise = estimate(estimation.reshape(len(estimation), -1), setting["covariance"])
-            threshold = calibrated_threshold(
-                network.approximate(estimation),
-                candidates,
-                setting["quantile"],
-                n=len(x_train),
-                metric=setting["metric"],
-            )
-            calibrated = {position: (x_train, noise, threshold)}
-        x_train, noise, threshold = calibrated[position]
-        x_test = images.patches([image], position)[0]
-        found = detect_patch(network, x_test, x_train, candidates, threshold, setting["metric"])
-        if not found.selected[0]:
-            continue
-        detected[at] = True
-        t = float(noise.statistic(found.difference)[0])
-        naive[at] = truncated_pvalue(t, WHOLE_LINE, null=("chi", x_test.size))
-        try:
-            selective[at] = exact(NeighbourHypothesis.of(network, found, 0, t, x_test.shape)).p_value
-        except NumericalError:
-            continue
-    rejected = np.zeros(shape, bool)
+    stream = Streams(seed, "image_map", images.name, 0)
+    places, detected, naive, selective = [], [], [], []
+    for its, problems in replace(setting, instance="image").draw([stream], images=images, features=features):
+        places.append(problems.places)
+        detected.append(problems.selected)
+        naive.append(apply(Naive(), problems, its)["p_value"])
+        selective.append(apply(Proposed(), problems, its)["p_value"])
+    at = np.concatenate(places)
+    shape, picture = _picture(images, at)
+    found, p = np.concatenate(detected), np.concatenate(selective)
+    rejected = np.zeros(len(at), bool)
     # A detected patch whose search failed is not rejected, and counts.
-    rejected[detected] = benjamini_hochberg(np.nan_to_num(selective[detected], nan=1.0), level)
-    return PValueMap(picture, images.patch, defect, detected, naive, selective, rejected)
+    rejected[found] = benjamini_hochberg(np.nan_to_num(p[found], nan=1.0), level)
+    arrays = (images.defect[tuple(at.T)].astype(np.float64), found, np.concatenate(naive), p, rejected)
+    return PValueMap(picture, images.patch, *(values.reshape(shape) for values in arrays))
 
 
-def _whole_image(images: ImageSet, rng: np.random.Generator, n: int, block: tuple[int, int]):
-    """(rows, columns, 3) of image, row and column of each patch; the picture; images for training and estimation."""
+def _picture(images: ImageSet, places: NDArray[np.int64]) -> tuple[tuple[int, int], NDArray[np.uint8]]:
+    """Rows and columns of the patches at the places (m, 3), row by row, and the picture (C, H, W) that they make."""
     if images.columns is None:
-        anomalous = np.flatnonzero((images.defect >= DEFECTIVE).any(axis=(1, 2)))
-        if not len(anomalous):
-            raise InvalidInputError(f"the image set {images.name!r} has no image with a defective patch")
-        image = int(rng.choice(anomalous))
-        places = np.array([[(image, r, c) for c in range(images.grid[1])] for r in range(images.grid[0])])
-        parts = split(images, rng, n)
-        return places, np.asarray(images.images[image]), (parts.pool, np.concatenate([parts.estimation, parts.testing]))
-    rows, columns = len(images) // images.columns, images.columns
-    height, width = min(block[0], rows), min(block[1], columns)
-    top, left = rng.integers(rows - height + 1), rng.integers(columns - width + 1)
-    numbers = (np.arange(top, top + height)[:, None] * columns) + np.arange(left, left + width)
-    picture = np.concatenate([np.concatenate([images.images[i] for i in row], axis=-1) for row in numbers], axis=-2)
-    outside = rng.permutation(np.setdiff1d(np.flatnonzero(images.normal), numbers))
-    size = min(n, len(outside) // 2)
-    return np.stack([numbers, 0 * numbers, 0 * numbers], axis=-1), picture, (outside[:size], outside[size:])
+        return images.grid, np.asarray(images.images[places[0, 0]])
+    numbers = places[:, 0].reshape(-1, min(BLOCK[1], images.columns))
+    rows = [np.concatenate([images.images[i] for i in row], axis=-1) for row in numbers]
+    return numbers.shape, np.concatenate(rows, axis=-2)
 
 
 def noise_adequacy(

@@ -1,5 +1,6 @@
 """Problems of k-nearest-neighbour anomaly detection, wherever their instances come from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,15 +12,26 @@ from sigad.errors import ConfigurationError
 from sigad.inference.region import Region
 from sigad.inference.truncated import Null, truncated_pvalue
 from sigad.knn.closed_form import order_region, selection_region
+from sigad.knn.covariance import statistic
 from sigad.knn.detection import METRICS, Detections
-from sigad.knn.neighbour import statistic
-from sigad.study.methods import PValues
+from sigad.study.kinds import Kind
+from sigad.study.problems import PValues
+from sigad.study.seeds import Streams
+from sigad.study.settings import setting
 
 
+@dataclass(frozen=True)
 class DetectedProblems:
-    """What all problems of k-nearest-neighbour detection share; a child has the field ``detections``."""
+    """What all problems of k-nearest-neighbour detection share.
+
+    ``null_true`` (B,) whether test instance and neighbour have the same signal; ``normal`` (B,) whether the test
+    instance is a normal one; ``calibration_scores`` (B, m) of held-out normal instances.
+    """
 
     detections: Detections
+    null_true: NDArray[np.bool_]
+    normal: NDArray[np.bool_]
+    calibration_scores: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.detections)
@@ -28,6 +40,16 @@ class DetectedProblems:
     def selected(self) -> NDArray[np.bool_]:
         """Whether each test instance was detected as an anomaly, (B,)."""
         return self.detections.selected
+
+    @property
+    def score(self) -> NDArray[np.float64]:
+        """Anomaly scores of the test instances, (B,)."""
+        return self.detections.score
+
+    @property
+    def threshold(self) -> NDArray[np.float64]:
+        """Scores above it are detected, (B,)."""
+        return np.broadcast_to(self.detections.threshold, len(self))
 
     @property
     def null(self) -> Null:
@@ -45,32 +67,40 @@ class DetectedProblems:
         """log n, (B,): the neighbours that could have been selected; the tested hypothesis depends on no more."""
         return np.full(len(self), np.log(self.detections.x_train.shape[1]))
 
+    def _chosen(self, which: NDArray) -> dict:
+        names = ("detections", "null_true", "normal", "calibration_scores")
+        return {name: getattr(self, name)[which] for name in names}
+
 
 @dataclass(frozen=True)
 class KnnProblems(DetectedProblems):
-    """B problems with what was detected, and what is known about the truth.
+    """B problems whose features are the instances themselves.
 
-    ``covariance`` of one instance, scalar or (B, d, d); ``null_true`` (B,) whether test instance and neighbour have the
-    same signal; ``normal`` (B,) whether the test instance is a normal one. For synthetic data, ``signal_difference``
-    (B, d), and ``noise`` its family and distance from normal.
+    ``covariance`` of one instance, scalar or (B, d, d). For synthetic data, ``signal_difference`` (B, d), and ``noise``
+    its family and distance from normal.
     """
 
-    detections: Detections
     covariance: NDArray[np.float64]
-    null_true: NDArray[np.bool_]
-    normal: NDArray[np.bool_]
     signal_difference: NDArray[np.float64] | None = None
     noise: tuple[str, float] = ("normal", 0.0)
 
     def __getitem__(self, which: NDArray) -> "KnnProblems":
         return replace(
             self,
-            detections=self.detections[which],
+            **self._chosen(which),
             covariance=self.covariance[which] if self.covariance.ndim == 3 else self.covariance,
-            null_true=self.null_true[which],
-            normal=self.normal[which],
             signal_difference=None if self.signal_difference is None else self.signal_difference[which],
         )
+
+    @property
+    def x_test(self) -> NDArray[np.float64]:
+        """Test instances, (B, d)."""
+        return self.detections.x_test
+
+    @property
+    def x_train(self) -> NDArray[np.float64]:
+        """Training instances, (B, n, d)."""
+        return self.detections.x_train
 
     @property
     def statistic(self) -> NDArray[np.float64]:
@@ -85,10 +115,13 @@ class KnnProblems(DetectedProblems):
         """The selective test without parametric programming."""
         return self._truncated(order_region(self.detections))
 
-    def draw_difference(self, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Fresh noise of a test instance minus fresh noise of a neighbour, (d,)."""
-        test, neighbour = noise.sample(rng, *self.noise, (2, self.detections.x_test.shape[1]))
-        return test - neighbour
+    def fresh_statistic(self, streams: Sequence[Streams]) -> NDArray[np.float64]:
+        """The statistic of replicates of the selected pairs: the same signals with new noise, (B,)."""
+        test, neighbour = np.stack(
+            [noise.sample(stream.method(), *self.noise, (2, self.x_test.shape[1])) for stream in streams], axis=1
+        )
+        difference = self.signal_difference + (test - neighbour)
+        return np.sqrt((np.square(difference) / (2 * self.covariance)).sum(axis=-1))
 
     def _truncated(self, region: Region) -> PValues:
         t = self.statistic
@@ -96,23 +129,28 @@ class KnnProblems(DetectedProblems):
         return PValues.exact(truncated_pvalue(t, region * t[:, None, None], null=self.null), 1)
 
 
-def parse_candidates(text: str | int) -> tuple[int, ...]:
-    """Numbers of neighbours from a setting: ``5`` is fixed, ``"1-10"`` are candidates 1, ..., 10 (data-driven k)."""
-    first, dash, last = str(text).partition("-")
-    try:
-        candidates = tuple(range(int(first), int(last) + 1)) if dash else (int(first),)
-    except ValueError:
-        candidates = ()
-    if not candidates or candidates[0] < 1:
-        raise ConfigurationError(f'k must be a positive number such as 5, or a range such as "1-10", not {text!r}')
-    return candidates
+@dataclass(frozen=True)
+class KnnKind(Kind):
+    """Settings that all kinds of k-nearest-neighbour experiments share."""
 
+    n: int = setting(100, "training instances, fewer if there are not as many", low=1)
+    k: int | str = setting(
+        "1-10",
+        "neighbours: a number, or candidates of which the best-scoring is taken (data-driven)",
+        low=1,
+        pattern=r"[1-9][0-9]*(-[1-9][0-9]*)?",
+    )
+    quantile: float = setting(
+        0.9, "level of the threshold: quantile of the score over held-out normal instances", above=0, below=1
+    )
+    metric: str = setting("l2", "distance between features", choices=METRICS, source="paper")
 
-def check_knn_setting(setting: dict) -> tuple[int, ...]:
-    """Check what all kinds of k-nearest-neighbour experiments have in common; the candidates of k."""
-    candidates = parse_candidates(setting["k"])
-    if setting["metric"] not in METRICS:
-        raise ConfigurationError(f"metric must be one of {', '.join(METRICS)}, not {setting['metric']!r}")
-    if not 0 < setting["quantile"] < 1:
-        raise ConfigurationError(f"quantile must lie between 0 and 1, not {setting['quantile']!r}")
-    return candidates
+    @property
+    def candidates(self) -> tuple[int, ...]:
+        """Numbers of neighbours: ``5`` is fixed, ``"1-10"`` are candidates 1, ..., 10."""
+        first, _, last = str(self.k).partition("-")
+        return tuple(range(int(first), int(last or first) + 1))
+
+    def check(self) -> None:
+        if not self.candidates:
+            raise ConfigurationError(f'k must be a number such as 5, or a range such as "1-10", not {self.k!r}')

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,11 @@ from sigad.localization.detector import Detector, Localization
 from sigad.localization.hypothesis import MaskHypothesis
 from sigad.localization.permutation import permutation_pvalue
 from sigad.models.diffusion.unet import PiecewiseLinearUNet
-from sigad.study.methods import PValues
+from sigad.study.problems import PValues
 from sigad.study.seeds import Streams
+
+if TYPE_CHECKING:
+    from sigad.study.kinds.localization_synthetic import LocalizationSynthetic
 
 CORRELATION = 0.5
 MEMORY_BUDGET = 2**29
@@ -58,10 +62,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class LocalizationProblems:
-    """B problems; ``permutations`` of the permutation test."""
+    """B problems."""
 
     trials: tuple[Trial, ...]
-    permutations: int
     null: Null = "normal"
 
     def __len__(self) -> int:
@@ -69,7 +72,7 @@ class LocalizationProblems:
 
     def __getitem__(self, which: NDArray) -> "LocalizationProblems":
         chosen = np.arange(len(self))[which]
-        return LocalizationProblems(tuple(self.trials[i] for i in chosen), self.permutations)
+        return LocalizationProblems(tuple(self.trials[i] for i in chosen))
 
     @property
     def selected(self) -> NDArray[np.bool_]:
@@ -98,16 +101,14 @@ class LocalizationProblems:
 
     def selective(self) -> PValues:
         """The selective test (Katsuoka et al. 2026)."""
-        results = [exact(trial.hypothesis) for trial in self.trials]
-        columns = ([getattr(result, name) for result in results] for name in PValues._fields)
-        return PValues(*map(np.array, columns))
+        return PValues.of([exact(trial.hypothesis) for trial in self.trials])
 
     def over_conditioned(self) -> PValues:
         """The selective test without parametric programming: only the linear piece that holds the observation."""
         hypotheses = [trial.hypothesis for trial in self.trials]
         return PValues.exact(np.array([float(truncated_pvalue(h.statistic, h.piece_region())) for h in hypotheses]), 1)
 
-    def permuted(self, streams: Sequence[Streams]) -> PValues:
+    def permuted(self, streams: Sequence[Streams], permutations: int) -> PValues:
         """The permutation test; it marks regions in single precision."""
         result = []
         for trial, stream in zip(self.trials, streams, strict=True):
@@ -121,7 +122,7 @@ class LocalizationProblems:
                     statistic,
                     trial.line.statistic,
                     stream.method(),
-                    permutations=self.permutations,
+                    permutations=permutations,
                 )
             )
         return PValues.exact(np.array(result))
@@ -133,19 +134,21 @@ def load_unet(folder: str | Path, knots: int) -> PiecewiseLinearUNet:
     return piecewise(unet, activations=["SiLU"], knots=knots) if unet.config.activation == "silu" else unet
 
 
-def draw_images(setting: dict, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray, Covariance]:
+def draw_images(
+    setting: "LocalizationSynthetic", rng: np.random.Generator
+) -> tuple[NDArray, NDArray, NDArray, Covariance]:
     """Test image, reference image, and signal of the test image (1, size, size); and the covariance that is assumed."""
-    size, images = setting["size"], setting["variance_images"]
+    size, images = setting.size, setting.variance_images
     correlated = AutoregressiveCovariance(CORRELATION)
-    values = noise.sample(rng, setting["noise"], float(setting["distance"]), (2 + images, size * size))
-    if setting["covariance"] == "ar1":
+    values = noise.sample(rng, setting.noise, float(setting.distance), (2 + images, size * size))
+    if setting.covariance == "ar1":
         values = correlated.color(values)
     x, x_ref = values[:2].reshape(2, 1, size, size)
     signal, side = np.zeros((1, size, size)), size // 3
     top, left = rng.integers(0, size - side + 1, 2)
-    signal[0, top : top + side, left : left + side] = setting["signal"]
+    signal[0, top : top + side, left : left + side] = setting.signal
     # From normal images that are used for nothing else.
     variance = float(values[2:].var(ddof=1)) if images else 1.0
-    if setting["covariance"] == "ar1":
+    if setting.covariance == "ar1":
         return x + signal, x_ref, signal, AutoregressiveCovariance(CORRELATION, variance)
     return x + signal, x_ref, signal, variance

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -9,10 +10,27 @@ PACKAGE = Path(__file__).parents[1]
 
 
 @cache
-def _imports(path: Path) -> frozenset[Path]:
+def _parsed(path: Path) -> ast.Module:
+    """The code of a file that is run: without docstrings, and without what only a type checker sees."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        for name, block in ast.iter_fields(node):
+            if isinstance(block, list) and block and isinstance(block[0], ast.stmt):
+                kept = [statement for statement in block if not _is_for_people(statement)]
+                setattr(node, name, kept or [ast.Pass()])
+    return tree
+
+
+def _is_for_people(statement: ast.stmt) -> bool:
+    """Whether a statement is text that stands alone, or imports under ``if TYPE_CHECKING``."""
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str)
+    return isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING" and not statement.orelse
+
+
+def _imports(path: Path) -> Iterator[Path]:
     """The files of this package that a Python file imports, wherever in the file, and the packages they lie in."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_parsed(path)):
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -24,22 +42,23 @@ def _imports(path: Path) -> frozenset[Path]:
             if parts[0] == PACKAGE.name:
                 for depth in range(1, len(parts) + 1):
                     base = PACKAGE.joinpath(*parts[1:depth])
-                    found.update(file for file in (base / "__init__.py", base.with_suffix(".py")) if file.is_file())
-    return frozenset(found)
+                    yield from (file for file in (base / "__init__.py", base.with_suffix(".py")) if file.is_file())
 
 
-def source_digest(*paths: str | Path) -> str:
-    """SHA-256 over the given Python files and all modules of this package that they import, directly or not.
-
-    The text is normalised by the parser, so that comments, blank lines and time stamps do not count.
-    """
+def source_files(*paths: str | Path) -> set[Path]:
+    """The given Python files and all modules of this package that they import, directly or not."""
     todo, seen = [Path(path).resolve() for path in paths], set()
     while todo:
         path = todo.pop()
         if path not in seen:
             seen.add(path)
-            todo.extend(_imports(path) - seen)
+            todo.extend(set(_imports(path)) - seen)
+    return seen
+
+
+def source_digest(*paths: str | Path) -> str:
+    """SHA-256 over :func:`source_files`, as the parser sees them: comments, docstrings and time stamps do not count."""
     digest = hashlib.sha256()
-    for path in sorted(seen, key=lambda p: p.name + str(p)):
-        digest.update(path.name.encode() + ast.dump(ast.parse(path.read_text(encoding="utf-8"))).encode())
+    for path in sorted(source_files(*paths), key=lambda p: p.name + str(p)):
+        digest.update(path.name.encode() + ast.dump(_parsed(path)).encode())
     return digest.hexdigest()[:16]

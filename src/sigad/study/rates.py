@@ -23,12 +23,15 @@ def clopper_pearson(successes: ArrayLike, trials: ArrayLike, level: float = 0.95
 class Rate(NamedTuple):
     """A rejection rate, and everything that was counted for it.
 
-    Of ``n_trials`` trials, the detector selected nothing in ``n_not_selected`` and ``n_failed`` failed; ``n_tested``
-    have a p-value. ``n_counted`` of these have a true null hypothesis (Type I error rate) or a false one (power), and
-    ``n_rejected`` of those have p <= alpha. ``rate`` is their ratio, NaN if nothing counts, in [``low``, ``high``].
+    Of the ``n_hypotheses`` of ``n_trials`` trials, ``n_not_selected`` were not selected by the detector and
+    ``n_failed`` failed; ``n_tested`` have a p-value. ``n_counted`` of these have a true null hypothesis (Type I error
+    rate) or a false one (power), and ``n_rejected`` of those have p <= alpha. ``rate`` is their ratio, NaN if nothing
+    counts, in [``low``, ``high``]: an exact interval where trials have one hypothesis each, for those of one trial
+    depend on one another.
     """
 
     n_trials: int
+    n_hypotheses: int
     n_not_selected: int
     n_failed: int
     n_tested: int
@@ -43,11 +46,19 @@ MEASURES = {"type1": True, "power": False}
 
 
 def rejection_rate(
-    status: ArrayLike, null_true: ArrayLike, p_value: ArrayLike, *, measure: str, alpha: float, level: float = 0.95
+    status: ArrayLike,
+    null_true: ArrayLike,
+    p_value: ArrayLike,
+    rep: ArrayLike | None = None,
+    *,
+    measure: str,
+    alpha: float,
+    level: float = 0.95,
 ) -> Rate:
     """Type I error rate (``measure="type1"``: over true nulls) or power (``"power"``: over false ones) of one method.
 
-    ``status`` (N,) of str, ``null_true`` (N,) of bool (ignored unless tested), ``p_value`` (N,).
+    Of N hypotheses: ``status`` (N,) of str, ``null_true`` (N,) of bool (ignored unless tested), ``p_value`` (N,), and
+    ``rep`` (N,) their trials; each has a trial of its own if None.
     """
     if measure not in MEASURES:
         raise InvalidInputError(f"measure must be one of {', '.join(MEASURES)}, not {measure!r}")
@@ -60,7 +71,8 @@ def rejection_rate(
     n_counted, n_rejected = int(counted.sum()), int(rejected.sum())
     low, high = clopper_pearson(n_rejected, n_counted, level)
     return Rate(
-        n_trials=len(status),
+        n_trials=len(status) if rep is None else len(np.unique(rep)),
+        n_hypotheses=len(status),
         n_not_selected=int((status == "not_selected").sum()),
         n_failed=int((status == "failed").sum()),
         n_tested=int(tested.sum()),

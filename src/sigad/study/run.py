@@ -1,88 +1,99 @@
-"""From a setting and a range of repetitions to rows: one per trial, none ever dropped.
-
-An experiment's *kind* says how its trials are made. It is a module ``sigad.study.run.<kind>`` with
-
-``draw(setting, streams, **inputs) -> Iterator``
-    the problems of the given trials, in blocks of bounded memory; ``inputs`` is what else they need, a threshold or a
-    table, for instance.
-``check(setting)``
-    raises ConfigurationError for a setting that cannot be computed.
+"""From a grid point and a range of repetitions to rows: one per hypothesis, none ever dropped.
 
 What the rows mean:
 
 ======================  ====================================================================================
 ``rep``                 repetition number
+``hypothesis``          number of the hypothesis within its trial, 0 where there is one
 ``status``              ``tested``, ``not_selected`` (the detector found no anomaly) or ``failed``
 ``reason``              why a trial failed, otherwise empty
 ``null_true``           whether the tested hypothesis is true; missing when nothing was selected
 ``statistic``           test statistic; NaN unless tested
 ``p_value``             p-value, with ``p_low`` and ``p_high`` its bounds; NaN unless tested
-``n_evaluations``            linear pieces of the detector that were looked at
+``n_evaluations``       linear pieces of the detector that were looked at
 ``seconds``             wall time of the test (a batch's time is shared out equally)
 ======================  ====================================================================================
 """
 
-import importlib
 import time
-from collections.abc import Sequence
-from types import ModuleType
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from sigad.errors import ConfigurationError, NumericalError
+from sigad.errors import NumericalError
 from sigad.inference.result import FAILED, NOT_SELECTED, TESTED
-from sigad.study import methods
-from sigad.study.seeds import Streams
+from sigad.study.kinds import Kind
+from sigad.study.methods import Method
+from sigad.study.problems import Problems
+from sigad.study.seeds import Streams, trial_streams
 
-KINDS = ("knn_synthetic", "knn_tabular", "knn_images", "localization_synthetic")
 Rows = dict[str, np.ndarray]
 
 # What a trial may fail with and still be a row. Anything else is a bug and must stop the run.
 _FAILURES = (NumericalError, np.linalg.LinAlgError)
 
 
-def load_kind(kind: str) -> ModuleType:
-    """The module of a kind, imported only now: some need torch, which takes seconds."""
-    if kind not in KINDS:
-        raise ConfigurationError(f"the kind of an experiment must be one of {', '.join(KINDS)}, not {kind!r}")
-    return importlib.import_module(f"sigad.study.kinds.{kind}")
-
-
-def run_trials(kind: str, method: str, setting: dict, streams: Sequence[Streams], **inputs) -> Rows:
-    """Test every trial with one method.
+def run_experiment(
+    settings: Mapping[str, Kind], method: Method, *, seed: int, experiment: str, repetitions: range, results: Path
+) -> dict[str, Rows]:
+    """Test the trials of several grid points with one method.
 
     Parameters
     ----------
-    kind : one of ``KINDS``.
-    method : name of a baseline (:mod:`sigad.study.methods`).
-    setting : the parameters of the trials.
-    streams : one per repetition.
-    inputs : what else the kind needs (a threshold, a table).
+    settings : the grid points, by name.
+    method : the method.
+    seed, experiment, repetitions : what the trials' random streams depend on, beside the grid point's name.
+    results : the folder of results, in which the inputs of the trials lie.
 
     Returns
     -------
-    One array of length ``len(streams)`` per column of the table above.
-
-    Raises
-    ------
-    ConfigurationError
-        for an unknown kind or method, or a method that cannot serve the kind.
+    The rows of each grid point.
     """
-    baseline = methods.load(method, kind)
-    parts, start = [], 0
-    for problems in load_kind(kind).draw(setting, streams, **inputs):
-        parts.append(_test(baseline, problems, streams[start : start + len(problems)]))
-        start += len(problems)
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    loaded: dict[tuple, dict[str, Any]] = {}
+    rows = {}
+    for point, setting in settings.items():
+        files = {name: results / path for name, path in setting.inputs(experiment).items()}
+        # Grid points that read the same files, but for a calibration that differs between them, read them once.
+        key = (*files.values(), setting.distribution if setting.calibrated else None)
+        if key not in loaded:
+            loaded = {key: setting.load(files)}
+        rows[point] = run_trials(setting, method, trial_streams(seed, experiment, point, repetitions), **loaded[key])
+    return rows
 
 
-def _test(baseline: ModuleType, problems: methods.Problems, streams: Sequence[Streams]) -> Rows:
-    if baseline.NEEDS_SELECTION:
+def run_trials(setting: Kind, method: Method, streams: Sequence[Streams], **given: Any) -> Rows:
+    """Test every trial of a grid point with one method.
+
+    Parameters
+    ----------
+    setting : the grid point.
+    method : the method.
+    streams : one per repetition.
+    given : what the kind's ``load`` returns.
+
+    Returns
+    -------
+    One array per column of the table above, sorted by repetition and hypothesis.
+    """
+    parts = [apply(method, problems, its) for its, problems in setting.draw(streams, **given)]
+    rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    drawn = list(dict.fromkeys(rows["rep"].tolist()))
+    if drawn != [stream.repetition for stream in streams]:
+        raise AssertionError(f"{type(setting).__name__} lost or invented trials: {drawn}")
+    return rows
+
+
+def apply(method: Method, problems: Problems, streams: Sequence[Streams]) -> Rows:
+    """Test B hypotheses, with their streams, and make a row of each."""
+    if method.needs_selection:
         tested, null_true = problems.selected, problems.null_true
     else:
         tested, null_true = np.ones(len(problems), dtype=bool), problems.normal
     rows: Rows = {
         "rep": np.array([stream.repetition for stream in streams], dtype=np.int64),
+        "hypothesis": np.array([stream.hypothesis for stream in streams], dtype=np.int64),
         "status": np.where(tested, TESTED, NOT_SELECTED).astype(object),
         "reason": np.full(len(streams), "", dtype=object),
         "null_true": np.where(tested, null_true, None),
@@ -95,7 +106,7 @@ def _test(baseline: ModuleType, problems: methods.Problems, streams: Sequence[St
 
     def fill(which: np.ndarray) -> None:
         start = time.perf_counter()
-        result = baseline.pvalues(problems[which], [streams[i] for i in which])
+        result = method.pvalues(problems[which], [streams[i] for i in which])
         rows["seconds"][which] = (time.perf_counter() - start) / len(which)
         for name, values in result._asdict().items():
             rows[name][which] = values

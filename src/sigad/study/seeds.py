@@ -5,7 +5,7 @@ and ten chunks of ten repetitions give what one chunk of a hundred gives. There 
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,13 +22,19 @@ class Streams:
     """The three independent random streams of one trial.
 
     ``data()`` draws the instances, ``selection()`` what the detector itself randomises, ``method()`` what a test
-    randomises (permutations, for instance). Each call starts its stream anew.
+    randomises (permutations, for instance). Each call starts its stream anew. The hypotheses of a trial share the first
+    two and have a ``method()`` each.
     """
 
     seed: int
     experiment: str
     setting: str
     repetition: int
+    hypothesis: int = 0
+
+    def of(self, hypothesis: int) -> "Streams":
+        """The streams of one of the trial's hypotheses."""
+        return replace(self, hypothesis=hypothesis)
 
     def data(self) -> np.random.Generator:
         """Generator of the trial's data."""
@@ -40,10 +46,10 @@ class Streams:
 
     def method(self) -> np.random.Generator:
         """Generator of a test's own randomness."""
-        return self._generator(_METHOD)
+        return self._generator(_METHOD, *([self.hypothesis] if self.hypothesis else []))
 
-    def _generator(self, stream: int) -> np.random.Generator:
-        spawn_key = (name_key(self.experiment), name_key(self.setting), self.repetition, stream)
+    def _generator(self, *stream: int) -> np.random.Generator:
+        spawn_key = (name_key(self.experiment), name_key(self.setting), self.repetition, *stream)
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence(self.seed, spawn_key=spawn_key)))
 
 

@@ -1,5 +1,5 @@
 use rule test as test_bonferroni with:
     wildcard_constraints:
-        method="bonferroni",
+        method=variants("bonferroni"),
     params:
         code=method_code("bonferroni"),

@@ -1,5 +1,5 @@
 use rule test as test_bonferroni_n with:
     wildcard_constraints:
-        method="bonferroni_n",
+        method=variants("bonferroni_n"),
     params:
         code=method_code("bonferroni_n"),

@@ -1,5 +1,5 @@
 use rule test as test_naive with:
     wildcard_constraints:
-        method="naive",
+        method=variants("naive"),
     params:
         code=method_code("naive"),

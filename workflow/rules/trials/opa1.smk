@@ -1,5 +1,5 @@
 use rule test as test_opa1 with:
     wildcard_constraints:
-        method="opa1",
+        method=variants("opa1"),
     params:
         code=method_code("opa1"),

@@ -1,5 +1,5 @@
 use rule test as test_opa2 with:
     wildcard_constraints:
-        method="opa2",
+        method=variants("opa2"),
     params:
         code=method_code("opa2"),

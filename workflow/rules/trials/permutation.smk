@@ -1,5 +1,5 @@
 use rule test as test_permutation with:
     wildcard_constraints:
-        method="permutation",
+        method=variants("permutation"),
     params:
         code=method_code("permutation"),

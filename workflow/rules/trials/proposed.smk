@@ -1,5 +1,5 @@
 use rule test as test_proposed with:
     wildcard_constraints:
-        method="proposed",
+        method=variants("proposed"),
     params:
         code=method_code("proposed"),

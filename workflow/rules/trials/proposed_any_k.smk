@@ -1,5 +1,5 @@
 use rule test as test_proposed_any_k with:
     wildcard_constraints:
-        method="proposed_any_k",
+        method=variants("proposed_any_k"),
     params:
         code=method_code("proposed_any_k"),

@@ -2,34 +2,36 @@
 #
 #     use rule test as test_<name> with:
 #         wildcard_constraints:
-#             method="<name>",
+#             method=variants("<name>"),
 #         params:
 #             code=method_code("<name>"),
 
 
 rule test:
     input:
-        unpack(trial_inputs),
+        trial_inputs,
     output:
-        rows="<results>/trials/{experiment}/{setting}/{method}/{chunk}.parquet",
+        rows="<results>/trials/{experiment}/{method}/{part}/{chunk}.parquet",
     log:
-        "<logs>/test/{experiment}/{setting}/{method}/{chunk}.log",
+        "<logs>/test/{experiment}/{method}/{part}/{chunk}.log",
     benchmark:
-        "<benchmarks>/test/{experiment}/{setting}/{method}/{chunk}.tsv"
+        "<benchmarks>/test/{experiment}/{method}/{part}/{chunk}.tsv"
     wildcard_constraints:
         method="the_template_itself_is_never_run",
     conda:
         "../../../envs/sigad.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=trial_memory,
+        runtime=trial_minutes,
     params:
-        kind=lambda wildcards: EXPERIMENTS[wildcards.experiment].kind,
-        setting=setting_of,
+        kind=lambda wildcards: experiment_of(wildcards).kind,
+        settings=part_of,
+        parameters=lambda wildcards: experiment_of(wildcards).methods[wildcards.method].values,
+        results=lambda wildcards, output: str(Path(output.rows).parents[4]),
         seed=config["seed"],
         code="",
     message:
-        "{wildcards.method}: {wildcards.experiment} at {wildcards.setting}, trials {wildcards.chunk}"
+        "{wildcards.method}: {wildcards.experiment}, {wildcards.part}, trials {wildcards.chunk}"
     script:
         "../../stages/test.py"

@@ -1,5 +1,5 @@
 use rule test as test_uniform with:
     wildcard_constraints:
-        method="uniform",
+        method=variants("uniform"),
     params:
         code=method_code("uniform"),

@@ -1,5 +1,5 @@
 use rule test as test_unselective_oracle with:
     wildcard_constraints:
-        method="unselective_oracle",
+        method=variants("unselective_oracle"),
     params:
         code=method_code("unselective_oracle"),

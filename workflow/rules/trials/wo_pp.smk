@@ -1,5 +1,5 @@
 use rule test as test_wo_pp with:
     wildcard_constraints:
-        method="wo_pp",
+        method=variants("wo_pp"),
     params:
         code=method_code("wo_pp"),

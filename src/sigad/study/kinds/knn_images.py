@@ -1,51 +1,49 @@
 """The kind ``knn_images``: k-nearest-neighbour anomaly detection of image patches in the features of a network."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
-from sigad.data.images import ImageSet, split
+from sigad.data.images import DEFECTIVE, ImageSet, split
+from sigad.data.mvtec import require_images
 from sigad.data.patch_noise import NOISE_KINDS, Noise, estimate
-from sigad.errors import ConfigurationError, InvalidInputError
+from sigad.errors import ConfigurationError, InvalidInputError, unknown
 from sigad.inference.region import Region
 from sigad.inference.truncated import truncated_pvalue
 from sigad.knn.detection import Detections, Metric, detect_features, scores
-from sigad.study.knn_problems import DetectedProblems, check_knn_setting, parse_candidates
-from sigad.study.methods import PValues
+from sigad.study.kinds import Block, Cost
+from sigad.study.knn_problems import DetectedProblems, KnnKind
+from sigad.study.problems import PValues
 from sigad.study.seeds import Streams
-
-INSTANCES = ("normal", "anomaly", "gaussian")
+from sigad.study.settings import setting
 
 # A score in single precision that is this far below the threshold is below it in double precision.
 _MARGIN = 1e-3
 
+BLOCK = (6, 16)
+"""Rows and columns of patches that stand for an image, where a set is cut from one picture."""
+
 
 @dataclass(frozen=True)
 class KnnImageProblems(DetectedProblems):
-    """Patches of B trials with what was detected, and what is known about the truth.
+    """B patches with what was detected.
 
     ``statistic`` (B,); ``shape`` (C, H, W) of a patch; ``features`` the network
-    (:class:`~sigad.knn.network.NetworkFeatures`); ``null_true`` and ``normal`` (B,) as in
-    :class:`sigad.study.methods.Problems`.
+    (:class:`~sigad.knn.network.NetworkFeatures`); ``places`` (B, 3) image, row and column of the patches under test.
     """
 
-    detections: Detections
     statistic: NDArray[np.float64]
     shape: tuple[int, int, int]
-    features: object
-    null_true: NDArray[np.bool_]
-    normal: NDArray[np.bool_]
+    features: Any
+    places: NDArray[np.int64]
 
     def __getitem__(self, which: NDArray) -> "KnnImageProblems":
-        return replace(
-            self,
-            detections=self.detections[which],
-            statistic=self.statistic[which],
-            null_true=self.null_true[which],
-            normal=self.normal[which],
-        )
+        return replace(self, **self._chosen(which), statistic=self.statistic[which], places=self.places[which])
 
     def hypotheses(self, *, condition_on_k: bool = True) -> list:
         """The hypothesis of each problem (:class:`sigad.knn.network.NeighbourHypothesis`)."""
@@ -62,9 +60,7 @@ class KnnImageProblems(DetectedProblems):
         """The selective test (Niihori et al. 2025, Theorem 4.1): the network and the neighbours' events."""
         from sigad.inference.exact import exact
 
-        found = [exact(hypothesis) for hypothesis in self.hypotheses(condition_on_k=condition_on_k)]
-        columns = ("p_value", "p_low", "p_high", "n_evaluations")
-        return PValues(*[np.array([getattr(result, name) for result in found]) for name in columns])
+        return PValues.of([exact(hypothesis) for hypothesis in self.hypotheses(condition_on_k=condition_on_k)])
 
     def over_conditioned(self) -> PValues:
         """w/o-pp: the network's linear piece and the order of the nearest instances, one interval."""
@@ -83,53 +79,108 @@ class KnnImageProblems(DetectedProblems):
         return PValues.exact(np.array(p, np.float64).reshape(-1), 1)
 
 
-def check(setting: dict) -> None:
-    """Raise ConfigurationError for a setting that cannot be computed."""
-    candidates = check_knn_setting(setting)
-    if candidates[-1] > setting["n"]:
-        raise ConfigurationError(f"k = {setting['k']} needs at least as many training patches, but n = {setting['n']}")
-    if setting["instance"] not in INSTANCES:
-        raise ConfigurationError(f"instance must be one of {', '.join(INSTANCES)}, not {setting['instance']!r}")
-    if setting["covariance"] not in NOISE_KINDS:
-        raise ConfigurationError(f"covariance must be one of {', '.join(NOISE_KINDS)}, not {setting['covariance']!r}")
+@dataclass(frozen=True)
+class KnnImages(KnnKind):
+    """Patches of images at one position; every trial splits the normal images anew and draws a position."""
 
+    offers = frozenset({"neighbours", "network_pieces", "scores_of_normals"})
 
-def draw(setting: dict, streams: Sequence[Streams], *, images: ImageSet, features) -> Iterator[KnnImageProblems]:
-    """Problems of image patches, one at a time: every trial splits the normal images anew and draws a position.
+    dataset: str = setting("transistor", "name of the image set in `images`, config/datasets.yaml", source="paper")
+    instance: str = setting(
+        "normal",
+        "under test: normal, a patch of a held-out normal image; anomaly, a defective patch; gaussian, a patch drawn, "
+        "as all others, from the estimated noise; image, every patch of an anomalous image, as hypotheses of one trial",
+        choices=("normal", "anomaly", "gaussian", "image"),
+        source="paper; gaussian and image chosen",
+    )
+    covariance: str = setting("shrunk", "model of the noise", choices=NOISE_KINDS)
+    features: str = setting("resnet18", "name of the network in `features`", source="paper")
 
-    Parameters
-    ----------
-    setting : ``instance`` ("normal", a patch of a held-out normal image; "anomaly", a defective patch; "gaussian", all
-        patches drawn from the estimated noise model), ``n``, ``k``, ``quantile``, ``metric``, ``covariance``.
-    streams : one per trial.
-    images : :class:`sigad.data.images.ImageSet`.
-    features : a torch module or :class:`sigad.knn.network.NetworkFeatures`.
-    """
-    from sigad.knn.network import NetworkFeatures
+    def check(self) -> None:
+        super().check()
+        if self.candidates[-1] > self.n:
+            raise ConfigurationError(f"k = {self.k} needs at least as many training patches, but n = {self.n}")
 
-    network = features if isinstance(features, NetworkFeatures) else NetworkFeatures(features)
-    candidates = parse_candidates(setting["k"])
-    for stream in streams:
-        rng = stream.data()
-        trial = draw_trial(images, rng, n=setting["n"], instance=setting["instance"], covariance=setting["covariance"])
-        if len(trial.x_train) < candidates[-1]:
+    def require(self, config: Mapping[str, Any]) -> None:
+        known = config.get("features") or {}
+        if self.features not in known:
+            raise ConfigurationError(f"features: {unknown('network', self.features, known)}")
+        require_images(self.dataset, config.get("images") or {}, config["data"])
+
+    def inputs(self, experiment: str) -> dict[str, str]:
+        stem = f"images/{self.dataset}"
+        return {"images": f"{stem}.npy", "facts": f"{stem}.json", "features": f"features/{self.features}.pt"}
+
+    def load(self, files: Mapping[str, Path]) -> dict[str, Any]:
+        from sigad.models.features import restore_features
+
+        images = ImageSet.load(files["images"], files["facts"])
+        return {"images": images, "features": restore_features(files["features"])}
+
+    def draw(self, streams: Sequence[Streams], *, images: ImageSet, features: Any) -> Iterator[Block]:
+        """Problems of image patches; ``features`` is a torch module or :class:`sigad.knn.network.NetworkFeatures`."""
+        from sigad.knn.network import NetworkFeatures
+
+        network = features if isinstance(features, NetworkFeatures) else NetworkFeatures(features)
+        for stream in streams:
+            if self.instance == "image":
+                yield from self._image(stream, images, network)
+                continue
+            trial = draw_trial(images, stream.data(), n=self.n, instance=self.instance, covariance=self.covariance)
+            yield [stream], self._problems(network, trial, np.array([self.instance != "anomaly"]))
+
+    def cost(self) -> Cost:
+        # Features of the training and estimation patches rule a draw, passes of the two moving patches a search. The
+        # small CNN sees 16 x 16 pixels in gray; what else there is, is taken for a ResNet-18 on 30 x 30 in colour.
+        small = self.features == "small_cnn"
+        draw, search = (0.05, 0.25) if small else (0.4, 1.2)
+        selected = 1.0 if self.instance in ("anomaly", "image") else 1 - self.quantile
+        patches = 96 if self.instance == "image" else 1
+        return Cost(
+            draw=draw * patches,
+            evaluation=draw / 100,
+            piece=selected * draw * patches,
+            search=selected * search * patches,
+            memory=1500 if small else 4000,
+        )
+
+    def _problems(self, network: Any, trial: "Trial", null_true: NDArray[np.bool_]) -> KnnImageProblems:
+        """The problem of one patch."""
+        if len(trial.x_train) < self.candidates[-1]:
             raise InvalidInputError(
-                f"the image set {images.name!r} allows {len(trial.x_train)} training patches, fewer than "
-                f"k = {candidates[-1]}"
+                f"the image set {self.dataset!r} allows {len(trial.x_train)} training patches, fewer than "
+                f"k = {self.candidates[-1]}"
             )
-        threshold = calibrated_threshold(
-            network.approximate(trial.estimation),
-            candidates,
-            setting["quantile"],
-            n=len(trial.x_train),
-            metric=setting["metric"],
+        held_out = normal_scores(
+            network.approximate(trial.estimation), self.candidates, n=len(trial.x_train), metric=self.metric
         )
-        detections = detect_patch(network, trial.x_test, trial.x_train, candidates, threshold, setting["metric"])
-        normal = np.array([setting["instance"] != "anomaly"])
-        # What generated a real patch is unknown: one of a normal image counts as a true null hypothesis.
-        yield KnnImageProblems(
-            detections, trial.noise.statistic(detections.difference), trial.x_test.shape, network, normal, normal
+        threshold = float(np.quantile(held_out, self.quantile, method="higher"))
+        detections = detect_patch(network, trial.x_test, trial.x_train, self.candidates, threshold, self.metric)
+        return KnnImageProblems(
+            detections=detections,
+            # What generated a real patch is unknown: one of a normal image counts as a true null hypothesis.
+            null_true=null_true,
+            normal=null_true,
+            calibration_scores=held_out[None],
+            statistic=trial.noise.statistic(detections.difference),
+            shape=trial.x_test.shape,
+            features=network,
+            places=np.array([(trial.image, *trial.position)]),
         )
+
+    def _image(self, stream: Streams, images: ImageSet, network: Any) -> Iterator[Block]:
+        """All patches of an anomalous image, as hypotheses of one trial."""
+        places, train, estimation = draw_image(images, stream.data(), self.n)
+        noise: dict[tuple[int, int], Noise] = {}
+        for i, (image, *at) in enumerate(places.reshape(-1, 3).tolist()):
+            position = (at[0], at[1])
+            x_train, held_out = (images.patches(part, position) for part in (train, estimation))
+            if position not in noise:  # all patches of a set cut from one picture share one position
+                noise = {position: estimate(held_out.reshape(len(held_out), -1), self.covariance)}
+            x_test = images.patches([image], position)[0]
+            trial = Trial(x_test, x_train, held_out, noise[position], image, position)
+            normal = np.array([images.defect[image][position] == 0])
+            yield [stream.of(i)], self._problems(network, trial, normal)
 
 
 @dataclass(frozen=True)
@@ -165,27 +216,52 @@ def draw_trial(images: ImageSet, rng: np.random.Generator, *, n: int, instance: 
     return Trial(x_test, x_train, estimation, noise, image, tuple(position))
 
 
-def calibrated_threshold(
-    features: NDArray, candidates: Sequence[int], quantile: float, *, n: int, metric: Metric = "l2"
-) -> float:
-    """A quantile of the scores that normal instances (m, D) obtain against n others of them (all, if there are fewer).
+def draw_image(
+    images: ImageSet, rng: np.random.Generator, n: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Draw an anomalous image and the images that serve its test.
+
+    For a set cut from one picture, the image is a block of :data:`BLOCK` patches of it, and those outside of it serve.
+
+    Returns
+    -------
+    (rows, columns, 3) image, row and column of each patch; numbers of the images for training and for estimation.
+    """
+    if images.columns is None:
+        anomalous = np.flatnonzero((images.defect >= DEFECTIVE).any(axis=(1, 2)))
+        if not len(anomalous):
+            raise InvalidInputError(f"the image set {images.name!r} has no image with a defective patch")
+        image = int(rng.choice(anomalous))
+        places = np.array([[(image, r, c) for c in range(images.grid[1])] for r in range(images.grid[0])])
+        parts = split(images, rng, n)
+        return places, parts.pool, np.concatenate([parts.estimation, parts.testing])
+    rows, columns = len(images) // images.columns, images.columns
+    height, width = min(BLOCK[0], rows), min(BLOCK[1], columns)
+    top, left = rng.integers(rows - height + 1), rng.integers(columns - width + 1)
+    numbers = (np.arange(top, top + height)[:, None] * columns) + np.arange(left, left + width)
+    outside = rng.permutation(np.setdiff1d(np.flatnonzero(images.normal), numbers))
+    size = min(n, len(outside) // 2)
+    return np.stack([numbers, 0 * numbers, 0 * numbers], axis=-1), outside[:size], outside[size:]
+
+
+def normal_scores(
+    features: NDArray, candidates: Sequence[int], *, n: int, metric: Metric = "l2"
+) -> NDArray[np.float64]:
+    """The scores (m,) that normal instances (m, D) obtain against n others of them (all, if there are fewer).
 
     As many as there are training instances: the score of a neighbour of given rank falls with their number.
     """
-    from scipy.spatial.distance import cdist
-
     distances = cdist(features, features, {"l2": "euclidean", "l1": "cityblock", "linf": "chebyshev"}[metric])
     m = len(features)
     # In random order already: those that follow, in a circle.
     others = np.take_along_axis(distances, (np.arange(m)[:, None] + np.arange(1, min(n, m - 1) + 1)) % m, axis=1)
     if others.shape[1] < candidates[-1]:
         raise InvalidInputError(f"{len(features)} instances are too few for a threshold with k = {candidates[-1]}")
-    best = scores(others, candidates, features.shape[1]).max(axis=-1)
-    return float(np.quantile(best, quantile, method="higher"))
+    return scores(others, candidates, features.shape[1]).max(axis=-1)
 
 
 def detect_patch(
-    network, x_test: NDArray, x_train: NDArray, candidates: Sequence[int], threshold: float, metric: Metric
+    network: Any, x_test: NDArray, x_train: NDArray, candidates: Sequence[int], threshold: float, metric: Metric
 ) -> Detections:
     """Run the detector on one patch: in single precision, and where that does not reject it clearly in double."""
 

@@ -1,76 +1,108 @@
 """The kind ``knn_synthetic``: k-nearest-neighbour anomaly detection on synthetic instances."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sigad.data import noise
 from sigad.data.synthetic import MODELS, draw_knn_instances
 from sigad.errors import ConfigurationError
-from sigad.knn.detection import detect
-from sigad.knn.neighbour import blocks
-from sigad.study.knn_problems import KnnProblems, check_knn_setting, parse_candidates
+from sigad.knn.detection import blocks, detect
+from sigad.study.calibration import read_scores
+from sigad.study.kinds import Block, Cost
+from sigad.study.knn_problems import KnnKind, KnnProblems
 from sigad.study.seeds import Streams
+from sigad.study.settings import setting
 
 
-def check(setting: dict) -> None:
-    """Raise ConfigurationError for a setting that cannot be computed."""
-    candidates = check_knn_setting(setting)
-    if candidates[-1] > setting["n"]:
-        raise ConfigurationError(
-            f"k = {setting['k']} needs at least as many training instances, but n = {setting['n']}"
-        )
-    if setting["distance"] != 0:
-        noise.check_distance(setting["noise"], float(setting["distance"]))
-    if setting["model"] not in MODELS:
-        raise ConfigurationError(f"model must be one of {', '.join(MODELS)}, not {setting['model']!r}")
+@dataclass(frozen=True)
+class KnnSynthetic(KnnKind):
+    """Instances N(0, I), or from clusters of these; the threshold is estimated beforehand on instances of its own."""
 
+    offers = frozenset({"neighbours", "instances", "fresh_pairs", "scores_of_normals"})
+    calibrated = True
 
-def draw(setting: dict, streams: Sequence[Streams], *, theta: float) -> Iterator[KnnProblems]:
-    """Problems of synthetic instances.
+    model: str = setting(
+        "parametric",
+        "parametric: all instances N(0, I); clusters (semi-parametric): N(mean of the instance's cluster, I)",
+        choices=MODELS,
+        source="paper",
+    )
+    clusters: int = setting(3, "number of clusters, with means N(0, 4² I)", low=1)
+    d: int = setting(10, "dimension", low=1)
+    signal: float = setting(0, "added to one random coordinate of the test instance", source="paper; values chosen")
+    noise: str = setting("normal", "family of the noise", choices=noise.FAMILIES, source="paper")
+    distance: float = setting(
+        0, "1-Wasserstein distance of the noise from N(0, 1)", low=0, source="paper; values chosen"
+    )
 
-    Parameters
-    ----------
-    setting : ``model``, ``clusters``, ``n``, ``d``, ``k``, ``signal``, ``metric``, ``noise``, ``distance``.
-    streams : one per trial.
-    theta : threshold of the anomaly score, from :func:`calibrate_threshold`.
-    """
-    family = (setting["noise"], float(setting["distance"]))
-    for block in blocks(len(streams), setting["n"] * setting["d"]):
-        instances = draw_knn_instances(
-            [stream.data() for stream in streams[block]],
-            model=setting["model"],
-            n=setting["n"],
-            d=setting["d"],
-            clusters=setting["clusters"],
-            signal=setting["signal"],
-            family=family[0],
-            distance=family[1],
-        )
-        detections = detect(
-            instances.x_test,
-            instances.x_train,
-            k=parse_candidates(setting["k"]),
-            threshold=theta,
-            metric=setting["metric"],
-        )
-        difference = instances.signal_difference(detections.index)
-        normal = np.full(len(detections), setting["signal"] == 0)
-        yield KnnProblems(detections, np.asarray(1.0), (difference == 0).all(axis=-1), normal, difference, family)
+    def check(self) -> None:
+        super().check()
+        if self.candidates[-1] > self.n:
+            raise ConfigurationError(f"k = {self.k} needs at least as many training instances, but n = {self.n}")
+        if self.distance != 0:
+            noise.check_distance(self.noise, float(self.distance))
 
+    def inputs(self, experiment: str) -> dict[str, str]:
+        return {"calibration": f"calibration/{experiment}.parquet"}
 
-def calibrate_threshold(setting: dict, seed: int, size: int) -> float:
-    """The threshold theta: a quantile of the anomaly score over held-out normal instances of the same distribution.
+    def load(self, files: Mapping[str, Path]) -> dict[str, Any]:
+        return {"scores": read_scores(files["calibration"], self.distribution)}
 
-    Parameters
-    ----------
-    setting : as for :func:`draw`, and ``quantile``. The signal does not matter.
-    seed : root seed.
-    size : number of held-out normal instances, each with training instances of its own.
-    """
-    normal = {**setting, "signal": 0.0}
-    relevant = ("model", "clusters", "n", "d", "k", "metric", "noise", "distance")
-    name = "_".join(f"{key}={setting[key]}" for key in relevant)
-    streams = [Streams(seed, "calibrate_threshold", name, repetition) for repetition in range(size)]
-    scores = [problems.detections.score for problems in draw(normal, streams, theta=np.inf)]
-    return float(np.quantile(np.concatenate(scores), setting["quantile"]))
+    def draw(self, streams: Sequence[Streams], *, scores: NDArray[np.float64]) -> Iterator[Block]:
+        """Problems of synthetic instances; ``scores`` (m,) of held-out normal ones, from :meth:`calibrate`."""
+        threshold = float(np.quantile(scores, self.quantile))
+        family = (self.noise, float(self.distance))
+        for block, detections, instances in self._detect(streams, threshold):
+            difference = instances.signal_difference(detections.index)
+            yield (
+                streams[block],
+                KnnProblems(
+                    detections=detections,
+                    null_true=(difference == 0).all(axis=-1),
+                    normal=np.full(len(detections), self.signal == 0),
+                    calibration_scores=np.broadcast_to(scores, (len(detections), len(scores))),
+                    covariance=np.asarray(1.0),
+                    signal_difference=difference,
+                    noise=family,
+                ),
+            )
+
+    def calibrate(self, seed: int, size: int) -> NDArray[np.float64]:
+        """Scores of normal instances, each with training instances of its own. The signal does not matter."""
+        streams = [Streams(seed, "calibrate_threshold", self.distribution, repetition) for repetition in range(size)]
+        found = replace(self, signal=0)._detect(streams, np.inf)
+        return np.concatenate([detections.score for _, detections, _ in found])
+
+    @property
+    def distribution(self) -> str:
+        relevant = ("model", "clusters", "n", "d", "k", "metric", "noise", "distance")
+        return "_".join(f"{key}={getattr(self, key)}" for key in relevant)
+
+    def cost(self) -> Cost:
+        # A problem fills arrays of n d numbers; each of the candidates k sorts n roots.
+        selected = 1.0 if self.signal else 1 - self.quantile
+        draw = 60e-6 + 30e-9 * self.n * self.d
+        region = selected * (15e-6 + len(self.candidates) * (3e-6 + 0.1e-6 * self.n))
+        return Cost(draw=draw, evaluation=draw, piece=region, search=region, memory=600)
+
+    def _detect(self, streams: Sequence[Streams], threshold: float) -> Iterator[tuple]:
+        for block in blocks(len(streams), self.n * self.d):
+            instances = draw_knn_instances(
+                [stream.data() for stream in streams[block]],
+                model=self.model,
+                n=self.n,
+                d=self.d,
+                clusters=self.clusters,
+                signal=self.signal,
+                family=self.noise,
+                distance=float(self.distance),
+            )
+            found = detect(
+                instances.x_test, instances.x_train, k=self.candidates, threshold=threshold, metric=self.metric
+            )
+            yield block, found, instances

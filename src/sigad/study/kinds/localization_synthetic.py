@@ -1,65 +1,93 @@
 """The kind ``localization_synthetic``: anomaly localization by a diffusion model on synthetic images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from sigad.data import noise
+from sigad.data.sealed import check_folder
 from sigad.errors import ConfigurationError
+from sigad.study.kinds import Block, Cost, Kind
 from sigad.study.seeds import Streams
+from sigad.study.settings import setting
 
-# Networks need torch and diffusers, which take seconds to import: not for checking a configuration.
-if TYPE_CHECKING:
-    from sigad.study.localization_problems import LocalizationProblems
-
-COVARIANCES = ("identity", "ar1")
-ACTIVATIONS = ("relu", "silu")
 POOLINGS = 8
 """The network halves an image three times."""
 
 
-def check(setting: dict) -> None:
-    """Raise ConfigurationError for a setting that cannot be computed."""
-    if setting["size"] < POOLINGS or setting["size"] % POOLINGS:
-        raise ConfigurationError(f"size must be a multiple of {POOLINGS}, not {setting['size']}")
-    if setting["covariance"] not in COVARIANCES:
-        raise ConfigurationError(f"covariance must be one of {', '.join(COVARIANCES)}, not {setting['covariance']!r}")
-    if setting["activation"] not in ACTIVATIONS:
-        raise ConfigurationError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {setting['activation']!r}")
-    if setting["filter_size"] % 2 == 0:
-        raise ConfigurationError(f"filter_size must be odd, not {setting['filter_size']}")
-    if setting["distance"] != 0:
-        if setting["covariance"] != "identity":
-            raise ConfigurationError("noise that is not normal has no correlation: set covariance to identity")
-        noise.check_distance(setting["noise"], float(setting["distance"]))
+@dataclass(frozen=True)
+class LocalizationSynthetic(Kind):
+    """Images of noise, independent or with the covariance 0.5^|i - j| in row-major order, and a signal on a random
+    square. The noises of the reconstruction are the detector's own randomness."""
 
+    offers = frozenset({"pixels"})
 
-def model_name(setting: dict) -> str:
-    """Name of the trained network that a setting needs."""
-    return "_".join(f"{key}={setting[key]}" for key in ("size", "activation", "replica"))
+    size: int = setting(64, f"side of the image in pixels, a multiple of {POOLINGS}", low=POOLINGS, source="paper")
+    covariance: str = setting(
+        "identity",
+        "of the noise; ar1: 0.5^abs(i - j) in row-major order",
+        choices=("identity", "ar1"),
+        source="paper",
+    )
+    signal: float = setting(0, "on a random square whose side is a third of the image's", source="paper")
+    threshold: float = setting(0.8, "of the score", above=0, source="paper")
+    filter_size: int = setting(3, "side of the mean filter, odd", low=1, source="paper")
+    noise: str = setting("normal", "family of the noise", choices=noise.FAMILIES, source="paper")
+    distance: float = setting(0, "1-Wasserstein distance of the noise from N(0, 1)", low=0, source="paper")
+    variance_images: int = setting(
+        0, "independent normal images from which the variance is estimated; 0: it is known", low=0
+    )
+    activation: str = setting(
+        "relu", "silu is made piecewise linear after training", choices=("relu", "silu"), source="paper"
+    )
+    knots: int = setting(8, "of the piecewise-linear replacement", low=3)
+    replica: int = setting(0, "number of an independently trained network", low=0, source="paper")
 
+    def check(self) -> None:
+        if self.size % POOLINGS:
+            raise ConfigurationError(f"size must be a multiple of {POOLINGS}, not {self.size}")
+        if self.filter_size % 2 == 0:
+            raise ConfigurationError(f"filter_size must be odd, not {self.filter_size}")
+        if self.distance != 0:
+            if self.covariance != "identity":
+                raise ConfigurationError("noise that is not normal has no correlation: set covariance to identity")
+            noise.check_distance(self.noise, float(self.distance))
 
-def draw(setting: dict, streams: Sequence[Streams], *, model: str | Path) -> Iterator["LocalizationProblems"]:
-    """Problems of synthetic images, one at a time.
+    @property
+    def network(self) -> str:
+        """Name of the trained network that the setting needs."""
+        return "_".join(f"{key}={getattr(self, key)}" for key in ("size", "activation", "replica"))
 
-    An image is noise, independent or with the covariance 0.5^|i - j| in row-major order, and a signal on a random
-    square whose side is a third of the image's. The noises of the reconstruction are the detector's own randomness.
+    def inputs(self, experiment: str) -> dict[str, str]:
+        return {"model": f"models/{self.network}"}
 
-    Parameters
-    ----------
-    setting : ``size``, ``covariance``, ``signal``, ``threshold``, ``filter_size``, ``noise``, ``distance``,
-        ``variance_images``, ``knots``, ``permutations``; see docs/localization.md.
-    streams : one per trial.
-    model : folder of the trained network.
-    """
-    from sigad.localization.detector import Detector
-    from sigad.models.diffusion.reconstruct import Reconstruction, draw_noises
-    from sigad.study.localization_problems import LocalizationProblems, Trial, draw_images, load_unet
+    def load(self, files: Mapping[str, Path]) -> dict[str, Any]:
+        check_folder(files["model"])
+        return {"model": files["model"]}
 
-    unet, shape = load_unet(model, setting["knots"]), (1, setting["size"], setting["size"])
-    for stream in streams:
-        images = draw_images(setting, stream.data())
-        reconstruct = Reconstruction(unet, draw_noises(stream.selection(), shape))
-        detector = Detector(reconstruct, threshold=setting["threshold"], filter_size=setting["filter_size"])
-        trial = Trial(*images, detector, detector.detect(images[0]))
-        yield LocalizationProblems((trial,), setting["permutations"])
+    def draw(self, streams: Sequence[Streams], *, model: str | Path) -> Iterator[Block]:
+        """Problems of synthetic images, one at a time; ``model`` is the folder of the trained network."""
+        # Networks need torch and diffusers, which take seconds to import: not for checking a configuration.
+        from sigad.localization.detector import Detector
+        from sigad.models.diffusion.reconstruct import Reconstruction, draw_noises
+        from sigad.study.localization_problems import LocalizationProblems, Trial, draw_images, load_unet
+
+        unet, shape = load_unet(model, self.knots), (1, self.size, self.size)
+        for stream in streams:
+            images = draw_images(self, stream.data())
+            reconstruct = Reconstruction(unet, draw_noises(stream.selection(), shape))
+            detector = Detector(reconstruct, threshold=self.threshold, filter_size=self.filter_size)
+            yield [stream], LocalizationProblems((Trial(*images, detector, detector.detect(images[0])),))
+
+    def cost(self) -> Cost:
+        # Measured at 8, 16, 32 and 64 pixels: passes of the U-Net grow with the pixels, a search with their pieces too.
+        scale = self.size / 8
+        smooth = 2.5 if self.activation == "silu" else 1.0
+        return Cost(
+            draw=0.02 + 0.01 * scale**1.5,
+            evaluation=0.7e-3 + 0.5e-3 * scale**2,
+            piece=0.03 + 0.05 * scale**2,
+            search=smooth * 0.3 * scale**3,
+            memory=1500 if self.size < 32 else 4000,
+        )

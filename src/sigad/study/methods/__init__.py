@@ -1,92 +1,94 @@
-"""The tests that are compared: one module each, found by its name.
+"""The methods that are compared: one module each, found by its name.
 
-A baseline is a module ``sigad.study.methods.<name>`` with
-
-``pvalues(problems, streams) -> PValues``
-    the p-values of a batch of selected problems (:class:`Problems`); ``streams`` holds one
-    :class:`~sigad.study.seeds.Streams` per problem, for methods that randomise.
-``APPLIES_TO``
-    the kinds of experiments that it can serve, or None for all of them.
-``NEEDS_SELECTION``
-    True if the hypothesis is the one that the detector selected, so that only detected anomalies are tested; False for
-    a test of the instance itself, which is applied to every trial and whose null hypothesis is "the instance is
-    normal".
-``LABEL``
-    what the figures call it.
-
+A method is a frozen dataclass derived from :class:`Method`; its fields, if it has any, are its parameters.
 docs/adding-a-baseline.md shows how to add one.
 """
 
-import importlib
-import pkgutil
-from types import ModuleType
-from typing import NamedTuple, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from sigad.errors import ConfigurationError
-from sigad.inference.truncated import Null
+from sigad.study.kinds import Cost, Kind
+from sigad.study.problems import Problems, PValues
+from sigad.study.registry import Registry
+from sigad.study.seeds import Streams
+from sigad.study.settings import Settings
 
 
-class PValues(NamedTuple):
-    """P-values of B problems, bounds on them (equal where the p-value is exact), and linear pieces looked at; (B,)."""
+@dataclass(frozen=True)
+class Method(Settings):
+    """A way to a p-value.
 
-    p_value: NDArray[np.float64]
-    p_low: NDArray[np.float64]
-    p_high: NDArray[np.float64]
-    n_evaluations: NDArray[np.int64]
+    Class attributes
+    ----------------
+    label : what the figures call it.
+    needs : names of the capabilities that problems must have (:data:`sigad.study.problems.CAPABILITIES`).
+    needs_selection : True if the hypothesis is the one that the detector selected, so that only detected anomalies are
+        tested; False for a test of the instance itself, which is applied to every trial and whose null hypothesis is
+        "the instance is normal".
+    """
 
-    @classmethod
-    def exact(cls, p_value: NDArray[np.float64], n_evaluations: NDArray[np.int64] | int = 0) -> "PValues":
-        """P-values that need no bounds."""
-        return cls(p_value, p_value, p_value, np.broadcast_to(np.asarray(n_evaluations, np.int64), p_value.shape))
+    label: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    needs_selection: ClassVar[bool] = True
 
+    def pvalues(self, problems: Problems, streams: Sequence[Streams]) -> PValues:
+        """The p-values of B selected hypotheses; ``streams``, one each, for methods that randomise.
 
-class Problems(Protocol):
-    """What every baseline may ask of a batch of B selected problems, whichever detector selected them."""
+        Raises
+        ------
+        NumericalError
+            where there is none: the trial becomes a row with the status ``failed``, the others keep theirs.
+        """
+        raise NotImplementedError
 
-    null: Null
-
-    @property
-    def selected(self) -> NDArray[np.bool_]:
-        """Whether the detector selected a hypothesis, (B,)."""
-
-    @property
-    def null_true(self) -> NDArray[np.bool_]:
-        """Whether the selected hypothesis is true, (B,)."""
-
-    @property
-    def normal(self) -> NDArray[np.bool_]:
-        """Whether the instance under test is a normal one, (B,)."""
-
-    @property
-    def statistic(self) -> NDArray[np.float64]:
-        """Observed test statistics, (B,)."""
-
-    @property
-    def log_hypotheses(self) -> NDArray[np.float64]:
-        """Log of the number of hypotheses from which the selection was made, (B,)."""
-
-    def selective(self) -> PValues:
-        """The selective test: conditions on the selection and on nothing more."""
-
-    def over_conditioned(self) -> PValues:
-        """The selective test without parametric programming: one interval around the observation."""
+    def seconds(self, cost: Cost) -> float:
+        """What a trial takes, draw included, from what its kind says about the costs of its parts."""
+        return cost.draw
 
 
-def names() -> list[str]:
-    """The names of all baselines."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+_REGISTRY = Registry(__name__, __path__, Method, "method")
+names, load = _REGISTRY.names, _REGISTRY.load
 
 
-def load(name: str, kind: str | None = None) -> ModuleType:
-    """The module of a baseline; raises ConfigurationError if there is none, or if it cannot serve the kind."""
-    if name not in names():
-        raise ConfigurationError(f"there is no method {name!r}: choose from {', '.join(names())}")
-    module = importlib.import_module(f"{__name__}.{name}")
-    if kind is not None and module.APPLIES_TO is not None and kind not in module.APPLIES_TO:
+def of(entry: str | Mapping[str, Mapping[str, Any]]) -> tuple[str, Method]:
+    """A method from the configuration, with the name that tells it from others in files and tables.
+
+    ``naive`` is a method with its defaults; ``{lattice: {spacing: 0.02}}`` one with parameters of its own, called
+    ``lattice-spacing=0.02``.
+    """
+    if isinstance(entry, str):
+        name, _, rest = entry.partition("-")
+        if rest:
+            raise ConfigurationError(unreadable(entry))
+        return entry, load(name)()
+    if not isinstance(entry, Mapping) or len(entry) != 1 or not isinstance(next(iter(entry.values())), Mapping | None):
+        raise ConfigurationError(unreadable(entry))
+    ((name, values),) = entry.items()
+    try:
+        method = load(name).of(values or {})
+    except ConfigurationError as error:
+        raise ConfigurationError(f"method {name!r}: {error}") from None
+    return "-".join([name, *(f"{key}={value}" for key, value in (values or {}).items())]), method
+
+
+def unreadable(entry: object) -> str:
+    """What to say of an entry that names no method."""
+    return f"a method is a name, or one with its parameters as {{permutation: {{permutations: 100}}}}, not {entry!r}"
+
+
+def label(identifier: str) -> str:
+    """What the figures call a method with the parameters in its identifier."""
+    name, *parameters = identifier.split("-")
+    return load(name).label + (f" ({', '.join(p.replace('=', ' ') for p in parameters)})" if parameters else "")
+
+
+def require_capabilities(name: str, method: Method, kind: type[Kind]) -> None:
+    """Raise ConfigurationError if the problems of a kind lack what a method needs."""
+    missing = sorted(method.needs - kind.offers)
+    if missing:
+        offers = ", ".join(sorted(kind.offers)) or "nothing special"
         raise ConfigurationError(
-            f"the method {name!r} cannot serve experiments of the kind {kind!r}, only {', '.join(module.APPLIES_TO)}"
+            f"the method {name!r} needs {', '.join(missing)}, and trials of the kind offer {offers}"
         )
-    return module

@@ -6,13 +6,15 @@ little power. The product is taken of the logarithms, for C(1000, 10) is 1e23 an
 
 import numpy as np
 
-from sigad.study.methods import Problems, PValues, naive
-
-LABEL = "Bonferroni"
-APPLIES_TO = None
-NEEDS_SELECTION = True
+from sigad.study.methods import Method
+from sigad.study.methods.naive import log_pvalues
+from sigad.study.problems import Problems, PValues
 
 
-def pvalues(problems: Problems, streams) -> PValues:
+class Bonferroni(Method):
     """min(1, number of hypotheses times the naive p-value)."""
-    return PValues.exact(np.exp(np.minimum(problems.log_hypotheses + naive.log_pvalues(problems), 0.0)))
+
+    label = "Bonferroni"
+
+    def pvalues(self, problems: Problems, streams) -> PValues:
+        return PValues.exact(np.exp(np.minimum(problems.log_hypotheses + log_pvalues(problems), 0.0)))

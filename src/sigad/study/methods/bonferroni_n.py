@@ -6,14 +6,16 @@ below the paper's C(n, k): the stronger competitor of the two.
 
 import numpy as np
 
-from sigad.study.knn_problems import KnnProblems
-from sigad.study.methods import PValues, naive
-
-LABEL = "Bonferroni, n"
-APPLIES_TO = ("knn_synthetic", "knn_tabular", "knn_images")
-NEEDS_SELECTION = True
+from sigad.study.methods import Method
+from sigad.study.methods.naive import log_pvalues
+from sigad.study.problems import Neighbours, PValues
 
 
-def pvalues(problems: KnnProblems, streams) -> PValues:
+class BonferroniN(Method):
     """min(1, n times the naive p-value)."""
-    return PValues.exact(np.exp(np.minimum(problems.log_neighbours + naive.log_pvalues(problems), 0.0)))
+
+    label = "Bonferroni, n"
+    needs = frozenset({"neighbours"})
+
+    def pvalues(self, problems: Neighbours, streams) -> PValues:
+        return PValues.exact(np.exp(np.minimum(problems.log_neighbours + log_pvalues(problems), 0.0)))

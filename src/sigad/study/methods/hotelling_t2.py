@@ -13,23 +13,25 @@ the p-value is then 1.
 import numpy as np
 from scipy import special
 
-from sigad.study.knn_problems import KnnProblems
-from sigad.study.methods import PValues
-
-LABEL = "Hotelling T²"
-APPLIES_TO = ("knn_synthetic", "knn_tabular")
-NEEDS_SELECTION = False
+from sigad.study.methods import Method
+from sigad.study.problems import Instances, PValues
 
 
-def pvalues(problems: KnnProblems, streams) -> PValues:
+class HotellingT2(Method):
     """Upper tail probabilities of the F distribution."""
-    x_test, x_train = problems.detections.x_test, problems.detections.x_train
-    n, d = x_train.shape[-2:]
-    if n <= d:
-        return PValues.exact(np.ones(len(x_test)))
-    mean = x_train.mean(axis=-2)
-    centred = x_train - mean[:, None, :]
-    scatter = np.swapaxes(centred, -1, -2) @ centred / (n - 1)
-    away = x_test - mean
-    t2 = (away * np.linalg.solve(scatter, away[..., None])[..., 0]).sum(axis=-1) * n / (n + 1)
-    return PValues.exact(special.fdtrc(d, n - d, t2 * (n - d) / (d * (n - 1))))
+
+    label = "Hotelling T²"
+    needs = frozenset({"instances"})
+    needs_selection = False
+
+    def pvalues(self, problems: Instances, streams) -> PValues:
+        x_test, x_train = problems.x_test, problems.x_train
+        n, d = x_train.shape[-2:]
+        if n <= d:
+            return PValues.exact(np.ones(len(x_test)))
+        mean = x_train.mean(axis=-2)
+        centred = x_train - mean[:, None, :]
+        scatter = np.swapaxes(centred, -1, -2) @ centred / (n - 1)
+        away = x_test - mean
+        t2 = (away * np.linalg.solve(scatter, away[..., None])[..., 0]).sum(axis=-1) * n / (n + 1)
+        return PValues.exact(special.fdtrc(d, n - d, t2 * (n - d) / (d * (n - 1))))

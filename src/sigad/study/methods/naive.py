@@ -4,11 +4,8 @@ import numpy as np
 
 from sigad.inference.region import WHOLE_LINE
 from sigad.inference.truncated import truncated_pvalue
-from sigad.study.methods import Problems, PValues
-
-LABEL = "naive"
-APPLIES_TO = None
-NEEDS_SELECTION = True
+from sigad.study.methods import Method
+from sigad.study.problems import Problems, PValues
 
 
 def log_pvalues(problems: Problems) -> np.ndarray:
@@ -16,6 +13,10 @@ def log_pvalues(problems: Problems) -> np.ndarray:
     return truncated_pvalue(problems.statistic, WHOLE_LINE, null=problems.null, log=True)
 
 
-def pvalues(problems: Problems, streams) -> PValues:
+class Naive(Method):
     """Tail probabilities of the statistic without truncation."""
-    return PValues.exact(np.exp(log_pvalues(problems)))
+
+    label = "naive"
+
+    def pvalues(self, problems: Problems, streams) -> PValues:
+        return PValues.exact(np.exp(log_pvalues(problems)))

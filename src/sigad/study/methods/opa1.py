@@ -5,14 +5,19 @@ observation on which the network is one linear function of both moving instances
 was selected, and that is ignored.
 """
 
-from sigad.study.kinds.knn_images import KnnImageProblems
-from sigad.study.methods import PValues
-
-LABEL = "OpA1 (network only)"
-APPLIES_TO = ("knn_images",)
-NEEDS_SELECTION = True
+from sigad.study.kinds import Cost
+from sigad.study.methods import Method
+from sigad.study.problems import NetworkPieces, PValues
 
 
-def pvalues(problems: KnnImageProblems, streams) -> PValues:
+class OpA1(Method):
     """P-values given the linear piece."""
-    return problems.piece_only()
+
+    label = "OpA1 (network only)"
+    needs = frozenset({"network_pieces"})
+
+    def pvalues(self, problems: NetworkPieces, streams) -> PValues:
+        return problems.piece_only()
+
+    def seconds(self, cost: Cost) -> float:
+        return cost.draw + cost.piece

@@ -5,14 +5,19 @@ the observation, and the neighbours' events are those of the linear features, on
 away from the observation the network is another function.
 """
 
-from sigad.study.kinds.knn_images import KnnImageProblems
-from sigad.study.methods import PValues
-
-LABEL = "OpA2 (neighbours only)"
-APPLIES_TO = ("knn_images",)
-NEEDS_SELECTION = True
+from sigad.study.kinds import Cost
+from sigad.study.methods import Method
+from sigad.study.problems import NetworkPieces, PValues
 
 
-def pvalues(problems: KnnImageProblems, streams) -> PValues:
+class OpA2(Method):
     """P-values given the neighbours' events of the linearised network."""
-    return problems.neighbours_only()
+
+    label = "OpA2 (neighbours only)"
+    needs = frozenset({"network_pieces"})
+
+    def pvalues(self, problems: NetworkPieces, streams) -> PValues:
+        return problems.neighbours_only()
+
+    def seconds(self, cost: Cost) -> float:
+        return cost.draw + cost.piece

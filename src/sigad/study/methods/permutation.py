@@ -4,18 +4,25 @@ An ablation of the paper (Katsuoka et al. 2026). Not exact: only a test image wi
 permuted pairs mix the pixels of that image with those of the reference, which nothing has selected.
 """
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from sigad.study.methods import PValues
-
-if TYPE_CHECKING:
-    from sigad.study.localization_problems import LocalizationProblems
-
-LABEL = "permutation"
-APPLIES_TO = ("localization_synthetic",)
-NEEDS_SELECTION = True
+from sigad.study.kinds import Cost
+from sigad.study.methods import Method
+from sigad.study.problems import Pixels, PValues
+from sigad.study.settings import setting
 
 
-def pvalues(problems: "LocalizationProblems", streams) -> PValues:
+@dataclass(frozen=True)
+class Permutation(Method):
     """Shares of permutations with a statistic as large."""
-    return problems.permuted(streams)
+
+    label = "permutation"
+    needs = frozenset({"pixels"})
+
+    permutations: int = setting(1000, "pairs of images with permuted pixels", low=1, source="paper")
+
+    def pvalues(self, problems: Pixels, streams) -> PValues:
+        return problems.permuted(streams, self.permutations)
+
+    def seconds(self, cost: Cost) -> float:
+        return cost.draw + self.permutations * cost.evaluation

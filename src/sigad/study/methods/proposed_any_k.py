@@ -4,14 +4,19 @@ The paper conditions on the selected k as well. The hypothesis depends on the ne
 dropped: a larger region, still an exact test.
 """
 
-from sigad.study.knn_problems import KnnProblems
-from sigad.study.methods import PValues
-
-LABEL = "proposed, any k"
-APPLIES_TO = ("knn_synthetic", "knn_tabular", "knn_images")
-NEEDS_SELECTION = True
+from sigad.study.kinds import Cost
+from sigad.study.methods import Method
+from sigad.study.problems import Neighbours, PValues
 
 
-def pvalues(problems: KnnProblems, streams) -> PValues:
+class ProposedAnyK(Method):
     """Selective p-values given the neighbour, not given k."""
-    return problems.selective(condition_on_k=False)
+
+    label = "proposed, any k"
+    needs = frozenset({"neighbours"})
+
+    def pvalues(self, problems: Neighbours, streams) -> PValues:
+        return problems.selective(condition_on_k=False)
+
+    def seconds(self, cost: Cost) -> float:
+        return cost.draw + 5 * cost.search  # a region for each candidate k

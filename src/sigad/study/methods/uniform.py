@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from sigad.study.methods import Problems, PValues
-
-LABEL = "control: uniform"
-APPLIES_TO = None
-NEEDS_SELECTION = True
+from sigad.study.methods import Method
+from sigad.study.problems import Problems, PValues
 
 
-def pvalues(problems: Problems, streams) -> PValues:
+class Uniform(Method):
     """Uniform random numbers from the methods' own streams."""
-    return PValues.exact(np.array([stream.method().random() for stream in streams]))
+
+    label = "control: uniform"
+
+    def pvalues(self, problems: Problems, streams) -> PValues:
+        return PValues.exact(np.array([stream.method().random() for stream in streams]))

@@ -5,20 +5,17 @@ and the untruncated test is applied. Exactly valid, and the power that the test 
 fixed beforehand: what selection costs is the distance to this line.
 """
 
-import numpy as np
-
 from sigad.inference.region import WHOLE_LINE
 from sigad.inference.truncated import truncated_pvalue
-from sigad.study.knn_problems import KnnProblems
-from sigad.study.methods import PValues
-
-LABEL = "control: fresh pair"
-APPLIES_TO = ("knn_synthetic",)
-NEEDS_SELECTION = True
+from sigad.study.methods import Method
+from sigad.study.problems import FreshPairs, PValues
 
 
-def pvalues(problems: KnnProblems, streams) -> PValues:
+class UnselectiveOracle(Method):
     """Naive p-values of replicated pairs."""
-    fresh = np.array([problems.draw_difference(stream.method()) for stream in streams])
-    statistic = np.sqrt((np.square(problems.signal_difference + fresh) / (2 * problems.covariance)).sum(axis=-1))
-    return PValues.exact(truncated_pvalue(statistic, WHOLE_LINE, null=problems.null))
+
+    label = "control: fresh pair"
+    needs = frozenset({"fresh_pairs"})
+
+    def pvalues(self, problems: FreshPairs, streams) -> PValues:
+        return PValues.exact(truncated_pvalue(problems.fresh_statistic(streams), WHOLE_LINE, null=problems.null))

@@ -3,13 +3,18 @@
 Conditions on more than the selection so that the region is one interval: valid, with less power.
 """
 
-from sigad.study.methods import Problems, PValues
-
-LABEL = "w/o-pp"
-APPLIES_TO = None
-NEEDS_SELECTION = True
+from sigad.study.kinds import Cost
+from sigad.study.methods import Method
+from sigad.study.problems import Problems, PValues
 
 
-def pvalues(problems: Problems, streams) -> PValues:
+class WithoutParametricProgramming(Method):
     """Over-conditioned selective p-values."""
-    return problems.over_conditioned()
+
+    label = "w/o-pp"
+
+    def pvalues(self, problems: Problems, streams) -> PValues:
+        return problems.over_conditioned()
+
+    def seconds(self, cost: Cost) -> float:
+        return cost.draw + cost.piece
