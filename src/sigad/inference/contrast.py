@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from sigad.errors import InvalidInputError
 from sigad.inference.covariance import Covariance, multiplication
+from sigad.inference.truncated import Null
 
 
 @dataclass(frozen=True)
@@ -14,11 +15,13 @@ class Contrast:
     """The tested statistic: ``effect`` = ``statistic`` * ``standard_error``, and how the data move with it.
 
     ``direction`` (*shape): along the line the data are x + (z - statistic) * direction, which have the statistic z.
+    ``null``: the statistic's distribution without selection.
     """
 
     effect: float
     standard_error: float
     direction: NDArray[np.float64]
+    null: Null = "normal"
 
     @property
     def statistic(self) -> float:

@@ -5,6 +5,8 @@ the paper is in :mod:`sigad.models.diffusion`.
 """
 
 from sigad.inference.covariance import AutoregressiveCovariance
+from sigad.inference.estimated import EstimatedScale
+from sigad.localization.coarse import Blocks, BoundingBox, CoarseMap, Parts
 from sigad.localization.contrast import Contrast, contrast
 from sigad.localization.detector import Detector, Localization
 from sigad.localization.hypothesis import MaskHypothesis
@@ -12,11 +14,16 @@ from sigad.localization.test import LocalizationResult, localization_test
 
 __all__ = [
     "AutoregressiveCovariance",
+    "Blocks",
+    "BoundingBox",
+    "CoarseMap",
     "Contrast",
     "Detector",
+    "EstimatedScale",
     "Localization",
     "LocalizationResult",
     "MaskHypothesis",
+    "Parts",
     "contrast",
     "localization_test",
 ]

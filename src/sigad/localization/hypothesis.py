@@ -10,7 +10,8 @@ from sigad.inference import region as rg
 from sigad.inference.hypothesis import PiecewiseHypothesis, holding
 from sigad.inference.region import Region
 from sigad.inference.truncated import Null
-from sigad.line import LineFunction, Restriction, agreement
+from sigad.line import LineFunction, Restriction
+from sigad.localization.coarse import PIXELS, CoarseMap
 from sigad.localization.contrast import Contrast
 from sigad.localization.detector import Detector
 
@@ -20,7 +21,8 @@ class MaskHypothesis(PiecewiseHypothesis):
     """The mean over the marked pixels is that of the reference (Katsuoka et al., TMLR 2026, section 3).
 
     ``x`` (C, H, W) the image; ``mask`` (H, W) bool, what ``detector`` marked in it; ``contrast`` the statistic;
-    ``memory_budget`` bytes that the search may take for activations.
+    ``memory_budget`` bytes that the search may take for activations; ``coarse`` the map of the mask that is conditioned
+    on.
     """
 
     detector: Detector
@@ -28,14 +30,19 @@ class MaskHypothesis(PiecewiseHypothesis):
     mask: NDArray[np.bool_]
     contrast: Contrast
     memory_budget: int = 2**30
-    null: Null = "normal"
+    coarse: CoarseMap = PIXELS
+
+    @property
+    def null(self) -> Null:
+        return self.contrast.null
 
     @property
     def statistic(self) -> float:
         return self.contrast.statistic
 
     def same(self, z: NDArray[np.float64]) -> NDArray[np.bool_]:
-        return (self.detector.masks(self.contrast.images(self.x, z)) == self.mask).all((1, 2))
+        masks = self.detector.masks(self.contrast.images(self.x, z))
+        return (self.coarse.tested(masks) == self.coarse.tested(self.mask[None])).all((1, 2))
 
     def restriction(self, dtype: torch.dtype) -> Restriction:
         device, direction = self.detector.device, self.contrast.direction
@@ -43,11 +50,11 @@ class MaskHypothesis(PiecewiseHypothesis):
         return Restriction(self.detector.score_map, start, way, dtype=dtype, memory_budget=self.memory_budget)
 
     def agreement(self, part: LineFunction) -> Region:
-        observed, within = torch.as_tensor(self.mask), self.detector.within
-        if within is not None:  # what is outside is free
+        within = self.detector.within
+        if within is not None:  # what is outside is never marked
             inside = torch.as_tensor(within, device=part.values.device)
-            part, observed = part.derive(part.values[:, inside]), observed[inside.cpu()]
-        return agreement(part, self.detector.threshold, observed)
+            part = part.derive(torch.where(inside, part.values, self.detector.threshold - 1))
+        return self.coarse.agreement(part, self.detector.threshold, self.mask)
 
     def piece_region(self) -> Region:
         """w/o-pp: the interval around the statistic in which the scores are linear and the mask is the observed one,

@@ -14,15 +14,18 @@ from torch import Tensor, nn
 from sigad.checks import real_array
 from sigad.errors import InvalidInputError
 from sigad.inference import region as rg
-from sigad.inference.covariance import Covariance, multiplication
+from sigad.inference.covariance import Covariance
+from sigad.inference.estimated import EstimatedScale
 from sigad.inference.exact import exact
 from sigad.inference.result import NOT_SELECTED, TESTED, TOLERANCE, TestResult, Tolerance
 from sigad.inference.truncated import Alternative
 from sigad.line import Restriction
-from sigad.localization.contrast import contrast
+from sigad.localization.coarse import CoarseMap, parse_resolution
+from sigad.localization.contrast import contrast, multiply
 from sigad.localization.detector import Detector, Localization
 from sigad.localization.hypothesis import MaskHypothesis
 from sigad.localization.regions import RegionsResult, connected
+from sigad.optional import needs
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,15 +37,18 @@ class LocalizationResult(TestResult):
 
     Attributes
     ----------
-    effect : mean of the image minus mean of the reference over the marked pixels, in the units of the image.
+    effect : mean of the image minus mean of the reference over the tested pixels, in the units of the image.
     confidence_interval : selective 95% confidence interval for the true value of the effect. Its coverage holds however
         early the search stopped (it takes what has not been searched at its worst), but it is then wider.
     searched : (low, high), the part of the line that was searched, in the units of ``statistic``.
+    tested : (H, W) bool, the pixels that the hypothesis is about: those marked (``selection.mask``), or what the
+        ``resolution`` makes of them.
     """
 
     effect: float
     confidence_interval: tuple[float, float]
     searched: tuple[float, float]
+    tested: NDArray[np.bool_]
 
     @classmethod
     def nothing(cls, found: Localization, started: float) -> "LocalizationResult":
@@ -61,11 +67,31 @@ class LocalizationResult(TestResult):
             effect=nan,
             confidence_interval=(nan, nan),
             searched=(nan, nan),
+            tested=found.mask,
         )
 
     def _details(self) -> list[str]:
         low, high = self.confidence_interval
-        return [f"effect {self.effect:.4g}, confidence interval [{low:.4g}, {high:.4g}]"]
+        return [
+            f"effect {self.effect:.4g} over {np.count_nonzero(self.tested)} pixels, "
+            f"confidence interval [{low:.4g}, {high:.4g}]"
+        ]
+
+    def plot(self):
+        """A figure: the score map, the marked pixels outlined, and beside it what was tested, in colour. Returns the
+        matplotlib Figure; nothing is shown or saved."""
+        with needs("pipeline"):
+            from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+        p = f"p = {self.p_value:.3g}" if self.status == TESTED else self.status
+        for axes, pixels, title in zip(
+            figure.subplots(1, 2), (self.selection.mask, self.tested), ("marked", f"tested: {p}"), strict=True
+        ):
+            axes.imshow(self.selection.scores, cmap="gray", interpolation="nearest")
+            axes.imshow(np.where(pixels, 1.0, np.nan), cmap="autumn", alpha=0.45, interpolation="nearest")
+            axes.set(xticks=[], yticks=[], title=title)
+        return figure
 
 
 def localization_test(
@@ -74,10 +100,11 @@ def localization_test(
     x_ref: ArrayLike | Tensor,
     *,
     threshold: float,
-    covariance: Covariance,
+    covariance: Covariance | EstimatedScale,
     filter_size: int = 3,
     within: ArrayLike | None = None,
     per_region: bool = False,
+    resolution: int | ArrayLike | CoarseMap = 1,
     tolerance: Tolerance | float = TOLERANCE,
     exhaustive: bool = False,
     alternative: Alternative = "two-sided",
@@ -97,18 +124,24 @@ def localization_test(
         same shape: an autoencoder, or :class:`~sigad.models.diffusion.reconstruct.Reconstruction`. Used on its own
         device.
     x : (C, H, W) test image.
-    x_ref : (C, H, W) normal reference image, independent of x and with the same covariance. It does not pass
-        through the network.
+    x_ref : (C, H, W) normal reference image, independent of x and with the same covariance, or (R, C, H, W) several,
+        independent of one another, whose mean is taken: with R = 1 the difference has twice the variance of an image's
+        mean, with many hardly more than once. References do not pass through the network.
     threshold : of the score; must have been fixed without x and x_ref.
     covariance : of the noise of one image, known or estimated from independent data: a variance, or for the n = C*H*W
         numbers in row-major order (n,) variances, an (n, n) matrix, or an operator with ``@`` such as
-        :class:`~sigad.inference.covariance.AutoregressiveCovariance`, which needs no matrix.
+        :class:`~sigad.inference.covariance.AutoregressiveCovariance`, which needs no matrix. If only its shape is
+        known, :class:`~sigad.inference.estimated.EstimatedScale`, for which the test is exact.
     filter_size : of the mean filter, odd.
-    within : (H, W) bool, fixed beforehand; only these pixels may be marked.
+    within : (H, W) bool, fixed beforehand; only these pixels may be marked, and are tested.
     per_region : one hypothesis for each connected component of the mask, instead of one for all of it. Each test
         conditions on the whole mask, so that given the mask all their p-values are valid, and Holm's and
         Benjamini & Yekutieli's procedures over the components are. Each component has its own line: the search takes
         as long as that many tests.
+    resolution : what is tested, fixed beforehand. 1: the marked pixels (the paper's question); b: the blocks of b x b
+        pixels that hold a marked one, with several times the power; labels (H, W) of the parts of a fixed atlas, of
+        which those are tested that hold a marked pixel; or another :class:`~sigad.localization.coarse.CoarseMap`. The
+        selection that the test conditions on is that of the blocks or parts.
     tolerance : the search stops when the bounds on the p-value are so close; a number is absolute.
     exhaustive : search the whole line (but for 1e-12 of the probability beyond the statistic).
     alternative : "two-sided" (the paper's), "equal-tailed", "greater" (x is brighter) or "less".
@@ -134,23 +167,26 @@ def localization_test(
     if not 0 < level < 1:
         raise InvalidInputError(f"level must lie between 0 and 1, not {level}")
     tolerance = Tolerance.of(tolerance)
-    multiplication(covariance, x.size)  # checked before anything is selected
+    multiply(covariance, np.zeros(x.size))  # checked before anything is selected
+    coarse = parse_resolution(resolution)
+    coarse.tested(np.zeros((1, *x.shape[1:]), bool))
     detector = Detector(reconstruct, threshold=threshold, filter_size=filter_size, within=within)
     found = detector.detect(x)
     if not found.mask.any():
         require_piecewise_linear(detector, x)
 
     def test(mask: NDArray[np.bool_], started: float) -> LocalizationResult:
-        """The test of the mean over these pixels, given all that was marked."""
+        """The test of the mean over these pixels, given what the coarse map makes of all that was marked."""
         line = contrast(mask, x, x_ref, covariance)
         result = exact(
-            MaskHypothesis(detector, x, found.mask, line, memory_budget),
+            MaskHypothesis(detector, x, found.mask, line, memory_budget, coarse),
             alternative=alternative,
             tolerance=tolerance,
             exhaustive=exhaustive,
             dtype=dtype,
         )
-        low, high = result.confidence_interval(level)
+        # Of an estimated scale no interval is computed; the whole line covers with any probability.
+        low, high = result.confidence_interval(level) if line.null == "normal" else (-np.inf, np.inf)
         return LocalizationResult(
             status=TESTED,
             statistic=line.statistic,
@@ -158,18 +194,22 @@ def localization_test(
             p_low=result.p_low,
             p_high=result.p_high,
             region=result.region,
-            selection=Localization(mask, found.scores),
+            selection=Localization(mask, found.scores) if per_region else found,
             n_evaluations=result.n_evaluations,
             seconds=time.perf_counter() - started,
             effect=line.effect,
             confidence_interval=(low * line.standard_error, high * line.standard_error),
             searched=result.searched,
+            tested=mask,
         )
 
+    pixels = coarse.tested(found.mask[None])[0]
+    if detector.within is not None:
+        pixels = pixels & detector.within
     if per_region:
-        tested = [test(mask, time.perf_counter()) for mask in connected(found.mask)]
-        return RegionsResult.of(found, tested, time.perf_counter() - started)
-    return test(found.mask, started) if found.mask.any() else LocalizationResult.nothing(found, started)
+        results = [test(mask, time.perf_counter()) for mask in connected(pixels)]
+        return RegionsResult.of(found, results, time.perf_counter() - started)
+    return test(pixels, started) if pixels.any() else LocalizationResult.nothing(found, started)
 
 
 localization_test.__test__ = False  # not a test case of pytest
@@ -182,15 +222,16 @@ def require_piecewise_linear(detector: Detector, x: NDArray[np.float64]) -> None
 
 
 def checked_images(x: ArrayLike | Tensor, x_ref: ArrayLike | Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Test image and reference as arrays (C, H, W), of one shape; raises InvalidInputError."""
-    x, x_ref = _image(x, "x"), _image(x_ref, "x_ref")
-    if x.shape != x_ref.shape:
+    """Test image (C, H, W), and reference of that shape or (R, C, H, W), as arrays; raises InvalidInputError."""
+    x, x_ref = _image(x, "x", (3,)), _image(x_ref, "x_ref", (3, 4))
+    if x.shape != x_ref.shape[-3:]:
         raise InvalidInputError(f"x has the shape {x.shape}, x_ref {x_ref.shape}: they must be the same")
     return x, x_ref
 
 
-def _image(value: ArrayLike | Tensor, name: str) -> NDArray[np.float64]:
+def _image(value: ArrayLike | Tensor, name: str, dimensions: tuple[int, ...]) -> NDArray[np.float64]:
     value = real_array(value, name)
-    if value.ndim != 3 or not value.size:
-        raise InvalidInputError(f"{name} must have shape (C, H, W), not {value.shape}: pass one image at a time")
+    if value.ndim not in dimensions or not value.size:
+        shape = "(C, H, W): pass one image at a time" if dimensions == (3,) else "(C, H, W) or (R, C, H, W)"
+        raise InvalidInputError(f"{name} has the shape {value.shape}, but must have {shape}")
     return value

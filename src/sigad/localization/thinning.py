@@ -49,8 +49,9 @@ def thinned_localization_test(
     if not found.mask.any():
         return LocalizationResult.nothing(found, started)
     unthinned = contrast(found.mask, halves.test, x_ref, covariance)
-    # The reference has not been thinned: 1 + 1/tau^2 and 1 instead of 1 and 1.
-    standard_error = unthinned.standard_error * ((halves.test_variance + 1) / 2) ** 0.5
+    # The references have not been thinned: 1 + 1/tau^2 and 1/R instead of 1 and 1/R.
+    share = 1.0 if x_ref.ndim == 3 else 1 / len(x_ref)
+    standard_error = unthinned.standard_error * ((halves.test_variance + share) / (1 + share)) ** 0.5
     statistic = unthinned.effect / standard_error
     p_value = float(truncated_pvalue(statistic, WHOLE_LINE, alternative=alternative))
     low, high = mean_confidence_interval(statistic, WHOLE_LINE, level=level)
@@ -67,6 +68,7 @@ def thinned_localization_test(
         effect=unthinned.effect,
         confidence_interval=(low * standard_error, high * standard_error),
         searched=(-np.inf, np.inf),
+        tested=found.mask,
     )
 
 
