@@ -11,8 +11,12 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
-configfile: "config/config.yaml"
-configfile: "config/datasets.yaml"
+report: "workflow/report/workflow.rst"
+
+
+# Those of this folder, also when the workflow runs in another one. As a module it takes the configuration that it is given.
+configfile: f"{workflow.basedir}/config/config.yaml"
+configfile: f"{workflow.basedir}/config/datasets.yaml"
 
 
 include: "workflow/rules/common.smk"
@@ -29,8 +33,11 @@ for rules_of_method in METHOD_RULES:
     include: rules_of_method
 
 
+include: "workflow/rules/targets.smk"
+
+
 rule all:
     default_target: True
     input:
-        figures(),
+        [figure_files(name) for name in figures()],
         tables(),

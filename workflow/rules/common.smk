@@ -1,10 +1,16 @@
 # Helpers of the rules: the experiments that the configuration defines, and the files that they lead to. No rules here.
 
 import os
+import re
 import sys
 
-# The library of this checkout is used, in whatever environment a stage runs, installed or not.
-SOURCE = os.path.join(workflow.basedir, "src")
+# The checkout is where this file lies, which is neither the working directory nor, in another workflow that uses this one
+# as a module, the folder of its Snakefile.
+ROOT = os.path.realpath(workflow.current_basedir.join("../..").get_path_or_uri(secret_free=True))
+# Its library is used, in whatever environment a stage runs, installed or not.
+SOURCE = os.path.join(ROOT, "src")
+if not os.path.isdir(SOURCE):
+    sys.exit(f"sigad's workflow needs a local checkout: clone it, and give the path of its Snakefile, not {ROOT}")
 sys.path.insert(0, SOURCE)
 os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [SOURCE, os.getenv("PYTHONPATH")])))
 # Parallelism is over jobs. Threads within numpy would only get in each other's way.
@@ -21,11 +27,12 @@ from sigad.data.sources import enabled_datasets, local_path
 from sigad.errors import SigadError
 from sigad.study.configuration import overridden, validate
 from sigad.study.design import lay_out_all, needed_in
+from sigad.study.logs import cause
 from sigad.study.provenance import source_digest
 
 DATA = config["data"]
 try:
-    validate(config, Path(workflow.basedir, "config/schemas"))
+    validate(config, Path(ROOT, "config/schemas"))
     DATASETS, LEFT_OUT = enabled_datasets(config["tabular"], DATA)
     EXPERIMENTS = lay_out_all(config, DATASETS)
 except SigadError as error:
@@ -36,7 +43,7 @@ if workflow.is_main_process:
 
 METHOD_RULES = sorted(
     str(path)
-    for path in Path(workflow.basedir, "workflow/rules/trials").glob("*.smk")
+    for path in Path(ROOT, "workflow/rules/trials").glob("*.smk")
     if path.name != "test.smk"
 )
 
@@ -55,11 +62,31 @@ onstart:
         print(f"Data set left out: {name} ({reason})", file=sys.stderr)
 
 
+onerror:
+    print(failures(Path(log[0]).read_text(encoding="utf-8")), file=sys.stderr)
+
+
+def failures(text):
+    """The jobs that failed for good according to Snakemake's log, where their logs are, and the first line of the cause."""
+    failed, block = {}, r"^Error in \S+ (\S+):\n((?: {4}.*\n)+)|^Finished jobid: (\d+)"
+    for name, facts, finished in re.findall(block, text, re.MULTILINE):
+        facts = dict(re.findall(r"^ {4}(\w+): (.*)$", facts, re.MULTILINE))
+        # The last attempt counts: a job that was tried again may have finished.
+        failed.pop(finished or facts["jobid"], None)
+        if not finished:
+            path = facts.get("log", "").partition(" (check")[0]
+            outputs = facts.get("output", "").split(", ")
+            lines = [f"{name}: {outputs[0]}{' ...' if outputs[1:] else ''}"]
+            lines += [f"  log: {path}", f"  {cause(path)}"] if path else []
+            failed[facts["jobid"]] = "\n".join(lines)
+    return "\n".join([f"{len(failed)} job{'s' * (len(failed) != 1)} failed:", *failed.values()])
+
+
 @cache
 def stage_code(rule, *modules):
     """Digest of a rule's stage, of the given modules, and of every module of the library that they import."""
     return source_digest(
-        Path(workflow.basedir, "workflow/stages", f"{rule}.py"),
+        Path(ROOT, "workflow/stages", f"{rule}.py"),
         *(Path(SOURCE, *module.split(".")).with_suffix(".py") for module in modules),
     )
 
@@ -211,15 +238,29 @@ def plot_of(wildcards):
     return experiment_of(wildcards).plot
 
 
+@cache
 def figures():
-    """Every figure that the configuration asks for, and the numbers beside it."""
-    names = [e.name for e in EXPERIMENTS.values()] + ["fig06_models"]
+    """Every figure that the configuration asks for: name -> what it shows."""
+    shown = {e.name: e.plot["caption"] for e in EXPERIMENTS.values()}
+    shown["fig06_models"] = (
+        "The two synthetic settings in two dimensions (Figure 6 of the kNN paper)."
+    )
     if networks():
-        names += ["dal_training", "dal_appC_activation"]
+        shown["dal_training"] = "Loss curves of the diffusion models."
+        shown["dal_appC_activation"] = "SiLU and the piecewise-linear function that replaces it."
     if image_settings():
-        names += ["fig05_examples", "image_noise"]
-        names += [f"image_map_{dataset}" for dataset in image_settings()]
-    return expand("<results>/figures/{name}.{suffix}", name=names, suffix=["pdf", "png", "csv"])
+        shown["fig05_examples"] = "Examples of detected patches (Figure 5 of the kNN paper)."
+        shown["image_noise"] = "How far real patches are from the noise models."
+        for dataset in image_settings():
+            shown[f"image_map_{dataset}"] = (
+                f"P-values of the detected patches of one image of {dataset}."
+            )
+    return {name: " ".join(caption.split()) for name, caption in shown.items()}
+
+
+def figure_files(name):
+    """A figure, and the numbers that it shows."""
+    return expand("<results>/figures/{name}.{suffix}", name=name, suffix=["pdf", "png", "csv"])
 
 
 def tables():

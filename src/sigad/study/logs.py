@@ -27,11 +27,21 @@ def stage_log(path: str | Path) -> Iterator[logging.Logger]:
         yield log
         log.info("done in %.2f s", time.perf_counter() - start)
     except SigadError as error:
-        log.error("%s", error)
+        log.error("%s: %s", type(error).__name__, error)
         sys.exit(f"{type(error).__name__}: {error}")
-    except Exception:
-        log.exception("unexpected error")
+    except Exception as error:
+        log.exception("unexpected %s: %s", type(error).__name__, error)
         raise
     finally:
         root.removeHandler(handler)
         handler.close()
+
+
+def cause(path: str | Path) -> str:
+    """Why a stage failed: the first line of the first error in its log."""
+    path = Path(path)
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            if " ERROR " in line:
+                return line.partition(" ERROR ")[2].partition(": ")[2]
+    return "no error in its log: it was ended from outside (out of memory, time limit) or could not start"

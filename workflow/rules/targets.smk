@@ -1,0 +1,18 @@
+# A short name for each figure: `snakemake fig03_power_over_signal`; `snakemake --list-target-rules` tells them all.
+
+for name, caption in figures().items():
+
+    rule:
+        name:
+            name
+        input:
+            figure_files(name),
+
+    getattr(rules, name).rule.docstring = caption
+
+
+rule all:
+    default_target: True
+    input:
+        expand("<results>/figures/{name}.{suffix}", name=figures(), suffix=["pdf", "png", "csv"]),
+        tables(),
