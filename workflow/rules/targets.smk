@@ -9,10 +9,3 @@ for name, caption in figures().items():
             figure_files(name),
 
     getattr(rules, name).rule.docstring = caption
-
-
-rule all:
-    default_target: True
-    input:
-        expand("<results>/figures/{name}.{suffix}", name=figures(), suffix=["pdf", "png", "csv"]),
-        tables(),
