@@ -1,13 +1,17 @@
 # make figures   the environment, then every figure in the quick configuration (config/quick.yaml)
-# make test      the environment, then the tests
+# make report    report.zip: all of them with captions, numbers and run times
+# make test      the environment, then lint, types, unit tests and workflow tests
 # make paper     every figure at the papers' scale
 
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 BIN := .venv/bin
-SNAKEMAKE := $(BIN)/snakemake --cores $(CORES)
+# Snakemake keeps a cache in the home folder and stops where that cannot be written: then it is kept here.
+CACHE := $(shell d="$${XDG_CACHE_HOME:-$$HOME/.cache}/snakemake"; mkdir -p "$$d" 2>/dev/null && test -w "$$d" || echo XDG_CACHE_HOME="$(CURDIR)/.snakemake/cache")
+SNAKEMAKE := env $(CACHE) $(BIN)/snakemake --cores $(CORES)
+PYTEST := env $(CACHE) $(BIN)/python -m pytest --numprocesses $(CORES)
 
-.PHONY: install figures paper test lint format lock clean
+.PHONY: install figures report paper test lint types unit workflow format lock clean
 
 install: .venv/.installed
 
@@ -21,17 +25,33 @@ install: .venv/.installed
 figures: install
 	$(SNAKEMAKE) --configfile config/quick.yaml
 
+report: figures
+	$(SNAKEMAKE) --configfile config/quick.yaml --report report.zip
+
 paper: install
 	$(SNAKEMAKE)
 
-test: install
-	$(BIN)/python -m pytest --numprocesses $(CORES)
+test: lint types unit workflow
+	@echo "==== lint, types, unit tests and workflow tests passed"
 
 lint: install
+	@echo "==== lint"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
-	$(BIN)/snakemake --lint
+	$(SNAKEMAKE) --lint
+
+types: install
+	@echo "==== types"
+	$(BIN)/ty check
+
+unit: install
+	@echo "==== unit tests"
+	$(PYTEST) --ignore tests/workflow
+
+workflow: install
+	@echo "==== workflow tests"
+	$(PYTEST) tests/workflow
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -10,7 +10,9 @@ ROOT = os.path.realpath(workflow.current_basedir.join("../..").get_path_or_uri(s
 # Its library is used, in whatever environment a stage runs, installed or not.
 SOURCE = os.path.join(ROOT, "src")
 if not os.path.isdir(SOURCE):
-    sys.exit(f"sigad's workflow needs a local checkout: clone it, and give the path of its Snakefile, not {ROOT}")
+    sys.exit(
+        f"sigad's workflow needs a local checkout: clone it, and give the path of its Snakefile, not {ROOT}"
+    )
 sys.path.insert(0, SOURCE)
 os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [SOURCE, os.getenv("PYTHONPATH")])))
 # Parallelism is over jobs. Threads within numpy would only get in each other's way.
