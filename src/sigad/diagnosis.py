@@ -1,0 +1,210 @@
+"""Does a test's p-value hold on these data? What normal instances that nothing else has seen say about it."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sigad.checks import real_array
+from sigad.errors import InvalidInputError
+from sigad.inference.covariance import Covariance, whitened
+from sigad.optional import needs
+
+Verdict = Literal["holds", "undecided", "refused"]
+
+OFF = 0.01
+"""A noise model is called off where data as far from it have less than this probability under it."""
+
+FEWEST = 8
+"""Fewer pairs than this say nothing about a noise model."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What :func:`diagnose` found.
+
+    Attributes
+    ----------
+    verdict : ``"holds"``, ``"undecided"`` (too few detected normals to tell) or ``"refused"``.
+    n_normals, n_pairs : instances given, and disjoint pairs of them.
+    variance_ratio : mean square of the whitened differences of pairs, 1 under the model: the factor by which the
+        covariance is too small.
+    dispersion : variance of the squared lengths of these differences, relative to the model's: 1 under it, more with
+        heavy tails, instances that vary more than others, or correlations that the model lacks.
+    excess_kurtosis : of the whitened differences, 0 under the model.
+    model_p_value : Kolmogorov-Smirnov test of the lengths of these differences against their chi law.
+    n_detected, n_rejected : of the normal instances, by the test; 0 without one.
+    type1, type1_low, type1_high : share of the detected normals that the test rejects at level alpha, with its exact
+        (Clopper-Pearson) 95 % interval; NaN and [0, 1] where none was detected.
+    alpha, refusal : level of the test, and the rate that must not be exceeded.
+    residuals : (n_pairs, n) whitened differences, standard normal under the model.
+    p_values : (n_normals,) of the test, NaN where it did not detect; empty without a test.
+    """
+
+    verdict: Verdict
+    n_normals: int
+    n_pairs: int
+    variance_ratio: float
+    dispersion: float
+    excess_kurtosis: float
+    model_p_value: float
+    n_detected: int
+    n_rejected: int
+    type1: float
+    type1_low: float
+    type1_high: float
+    alpha: float
+    refusal: float
+    residuals: NDArray[np.float64] = field(repr=False)
+    p_values: NDArray[np.float64] = field(repr=False)
+
+    @property
+    def words(self) -> str:
+        """The verdict and its reasons in sentences."""
+        off = self.model_p_value < OFF
+        model = (
+            f"The noise model {'does not describe' if off else 'is not contradicted by'} these normals: squared "
+            f"differences are {self.variance_ratio:.2f} times as large as it says and vary {self.dispersion:.2f} times "
+            f"as much (p = {self.model_p_value:.2g}, {self.n_pairs} pairs)."
+        )
+        if not len(self.p_values):
+            if off:
+                return f"{model} Do not trust a p-value that assumes it: conformal p-values hold whatever the noise is."
+            return (
+                f"{model} That alone is no reason to trust a p-value: give a test, to see how often it rejects normals."
+            )
+        rate = (
+            f"Of {self.n_detected} detected normals the test rejects {self.n_rejected} at level {self.alpha:g} "
+            f"(95 % interval {self.type1_low:.3f} to {self.type1_high:.3f})"
+        )
+        reason = {
+            "refused": "more than it may: do not use its p-values here. Conformal p-values hold whatever the noise is.",
+            "undecided": f"too few to exclude a rate above {self.refusal:g}: give more normals.",
+            "holds": f"which excludes a rate above {self.refusal:g}.",
+        }[self.verdict]
+        return f"{model} {rate}, {reason}"
+
+    def __str__(self) -> str:
+        return f"{self.verdict}. {self.words}"
+
+    def to_frame(self):
+        """One row of a pandas DataFrame: every number, not the arrays."""
+        with needs("pipeline"):
+            import pandas as pd
+
+        return pd.DataFrame([{k: v for k, v in asdict(self).items() if not isinstance(v, np.ndarray)}])
+
+    def plot(self):
+        """A figure: whitened differences against N(0, 1), and p-values of detected normals against U(0, 1). Returns
+        the matplotlib Figure; nothing is shown or saved."""
+        with needs("pipeline"):
+            from matplotlib.figure import Figure
+        from scipy import special
+
+        figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        levels = (np.arange(200) + 0.5) / 200
+        left.plot(special.ndtri(levels), np.quantile(self.residuals, levels), color="#0072B2")
+        left.set(xlabel="quantile of N(0, 1)", ylabel="whitened differences")
+        found = self.p_values[~np.isnan(self.p_values)]
+        if len(found):
+            right.plot(levels, np.quantile(found, levels), color="#D55E00")
+        right.set(xlabel="quantile of U(0, 1)", ylabel="p-values of detected normals", title=self.verdict)
+        for axis, end in ((left, 2.8), (right, 1.0)):
+            axis.plot([-end if axis is left else 0, end], [-end if axis is left else 0, end], "--", color="0.4", lw=0.8)
+        return figure
+
+
+def diagnose(
+    normals: ArrayLike,
+    *,
+    covariance: Covariance | Any,
+    test: Callable[[NDArray[np.float64]], Any] | None = None,
+    alpha: float = 0.05,
+    refusal: float | None = None,
+) -> Diagnosis:
+    """How far a noise model is off on normal instances, how often a test rejects them, and a verdict.
+
+    Differences of disjoint pairs have twice the covariance and no mean, whatever the mean is: whitened, their
+    coordinates are standard normal and their lengths chi under the model. The test is run on each instance; of the
+    detected ones it may reject the share alpha.
+
+    The verdict is ``"refused"`` where the interval of that share lies above alpha: the test is shown to be invalid on
+    these data. It ``"holds"`` where the interval excludes rates above ``refusal``. Without a test, only the noise model
+    is looked at, and the verdict is "refused" or "undecided". The interval is exact given the test (its training
+    instances, covariance and threshold): it says how this test does, not how another calibration would.
+
+    Parameters
+    ----------
+    normals : (m, *shape) normal rows, patches or images, used for nothing else: neither for covariance, threshold or
+        training, nor to choose among tests.
+    covariance : of one instance, as the test gets it: a variance, (n,) variances, an (n, n) matrix, or an object that
+        has ``whiten`` (such as :class:`~sigad.data.patch_noise.Noise`).
+    test : from an instance (*shape) to its result, or its p-value (NaN where nothing was detected):
+        ``lambda x: knn_test(x, x_train, ...)``.
+    alpha : level of the test.
+    refusal : the rate that must be excluded for ``"holds"``, at least alpha; twice alpha by default.
+
+    Raises
+    ------
+    InvalidInputError
+        for fewer than 16 instances, NaN, a covariance that is not one, or p-values outside of [0, 1].
+    """
+    normals = real_array(normals, "normals")
+    if normals.ndim < 2 or len(normals) < 2 * FEWEST:
+        raise InvalidInputError(f"normals must have shape (m, ...) with at least {2 * FEWEST} instances")
+    refusal = 2 * alpha if refusal is None else refusal
+    if not 0 < alpha <= refusal <= 1:
+        raise InvalidInputError("need 0 < alpha <= refusal <= 1")
+    from scipy import stats  # slow to import
+
+    residuals = _whitened_pairs(normals, covariance)
+    lengths = np.square(residuals).sum(axis=1)
+    n = residuals.shape[1]
+    p_values = np.array([_p_value(test(x)) for x in normals] if test is not None else [])
+    found = p_values[~np.isnan(p_values)]
+    rejected = int((found <= alpha).sum())
+    low, high = stats.binomtest(rejected, len(found)).proportion_ci(0.95, "exact") if len(found) else (0.0, 1.0)
+    model_p = float(stats.kstest(lengths, stats.chi2(n).cdf).pvalue)
+    if test is None:
+        verdict: Verdict = "refused" if model_p < OFF else "undecided"
+    else:
+        verdict = "refused" if low > alpha else "holds" if high <= refusal else "undecided"
+    return Diagnosis(
+        verdict=verdict,
+        n_normals=len(normals),
+        n_pairs=len(residuals),
+        variance_ratio=float(lengths.mean() / n),
+        dispersion=float(lengths.var(ddof=1) / (2 * n)),
+        excess_kurtosis=float(stats.kurtosis(residuals, axis=None)),
+        model_p_value=model_p,
+        n_detected=len(found),
+        n_rejected=rejected,
+        type1=rejected / len(found) if len(found) else float("nan"),
+        type1_low=float(low),
+        type1_high=float(high),
+        alpha=alpha,
+        refusal=refusal,
+        residuals=residuals,
+        p_values=p_values,
+    )
+
+
+def _whitened_pairs(normals: NDArray[np.float64], covariance: Any) -> NDArray[np.float64]:
+    """Differences of disjoint pairs, standard normal under the model, (m // 2, n)."""
+    pairs = normals[: len(normals) // 2 * 2].reshape(-1, 2, normals[0].size)
+    difference = (pairs[:, 0] - pairs[:, 1]) / np.sqrt(2)
+    if hasattr(covariance, "whiten"):
+        return covariance.whiten(difference)
+    if not isinstance(covariance, np.ndarray) and hasattr(covariance, "__matmul__") and not hasattr(covariance, "cpu"):
+        raise InvalidInputError("a covariance that is known by its products only cannot be whitened: pass its matrix")
+    return whitened(difference, covariance)
+
+
+def _p_value(result: Any) -> float:
+    p = float(getattr(result, "p_value", result))
+    if not (np.isnan(p) or 0 <= p <= 1):
+        raise InvalidInputError(f"the test must give a result with a p_value in [0, 1], or NaN, not {p}")
+    return p

@@ -1,0 +1,101 @@
+"""The diagnosis: verdicts on data whose truth is known."""
+
+import functools
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.linalg import toeplitz
+
+from sigad import diagnose, knn_test
+from sigad.data.patch_noise import estimate
+from sigad.errors import InvalidInputError
+
+DENSE = toeplitz(0.6 ** np.arange(6.0))
+
+
+def rows(seed, noise="normal", count=400):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((count, 6)) @ np.linalg.cholesky(DENSE).T
+    if noise == "mixture":
+        x *= np.where(rng.random((count, 1)) < 0.1, 2.9, 0.4)
+    return x + 7.0  # the mean does not matter
+
+
+def neighbourhood(noise):
+    return functools.partial(
+        knn_test,
+        x_train=rows(1, noise, 50),
+        k=5,
+        threshold=0.2 if noise == "normal" else -0.2,
+        covariance=DENSE,
+        against="neighbourhood",
+    )
+
+
+def test_a_true_model_is_not_contradicted():
+    # p < 0.01 has that probability over seeds; this one is fixed.
+    found = diagnose(rows(0), covariance=DENSE, test=neighbourhood("normal"))
+    assert found.verdict in ("holds", "undecided") and found.model_p_value > 0.01
+    assert found.variance_ratio == pytest.approx(1, abs=0.15) and found.dispersion == pytest.approx(1, abs=0.4)
+    assert found.n_pairs == 200 and found.n_detected > 50
+    low, high = stats.binomtest(found.n_rejected, found.n_detected).proportion_ci(0.95, "exact")
+    assert (found.type1_low, found.type1_high) == (low, high)
+    assert diagnose(rows(0), covariance=DENSE).verdict == "undecided"
+
+
+def test_noise_that_is_not_normal_is_refused():
+    found = diagnose(rows(0, "mixture"), covariance=DENSE, test=neighbourhood("mixture"))
+    assert found.verdict == "refused" and found.type1_low > 0.05
+    assert found.model_p_value < 1e-6 and found.dispersion > 3 and found.excess_kurtosis > 1
+    assert "Conformal" in found.words and str(found).startswith("refused")
+    assert diagnose(rows(0, "mixture"), covariance=DENSE).verdict == "refused"
+
+
+def test_a_wrong_covariance_shows_by_its_factor():
+    found = diagnose(rows(0), covariance=0.25 * DENSE)
+    assert found.variance_ratio == pytest.approx(4, abs=0.6) and found.verdict == "refused"
+    # The identity has the right trace, and the lengths too little spread without the correlations.
+    assert diagnose(rows(0), covariance=1.0).dispersion > 1.3
+
+
+def test_verdicts_of_a_test_are_those_of_its_interval():
+    def with_rejections(count, detected=200, **options):
+        p = iter([0.01] * count + [0.5] * (detected - count) + [np.nan] * (400 - detected))
+        return diagnose(rows(0), covariance=DENSE, test=lambda _: next(p), **options)
+
+    assert with_rejections(5).verdict == "holds"
+    assert with_rejections(12).verdict == "undecided"
+    assert with_rejections(12, refusal=0.2).verdict == "holds"
+    assert with_rejections(40).verdict == "refused"
+    nothing = with_rejections(0, detected=0)
+    assert (
+        nothing.verdict == "undecided" and np.isnan(nothing.type1) and (nothing.type1_low, nothing.type1_high) == (0, 1)
+    )
+
+
+def test_images_noise_models_table_and_picture():
+    pytest.importorskip("matplotlib")
+    images = rows(0).reshape(400, 1, 2, 3)
+    model = estimate(rows(5), "shrunk")
+    found = diagnose(images, covariance=model, test=lambda x: float(x.shape == (1, 2, 3)))
+    assert found.model_p_value > 0.01 and found.n_detected == 400
+    frame = found.to_frame()
+    assert frame.loc[0, "verdict"] == found.verdict and "residuals" not in frame and len(frame) == 1
+    assert len(found.plot().axes) == 2 and diagnose(images, covariance=model).plot() is not None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"normals": np.ones((5, 2))},
+        {"normals": np.full((40, 2), np.nan)},
+        {"covariance": np.ones(3)},
+        {"alpha": 0.0},
+        {"refusal": 0.01},
+        {"test": lambda _: 2.0},
+    ],
+)
+def test_wrong_input(changes):
+    with pytest.raises(InvalidInputError):
+        diagnose(**{"normals": rows(0), "covariance": DENSE} | changes)
