@@ -1,0 +1,137 @@
+"""TCGA-LGG: FLAIR slices of 110 patients with lower-grade glioma, with masks of the tumour.
+
+Buda, Saha & Mazurowski, *Association of genomic subtypes of lower-grade gliomas with shape features automatically
+extracted by a deep learning algorithm*, Computers in Biology and Medicine 109 (2019). On Kaggle as
+``mateuszbuda/lgg-mri-segmentation``; CC BY-NC-SA 4.0. The folder ``kaggle_3m`` holds, for each patient,
+
+    TCGA_<institution>_<patient>_<date>/TCGA_..._<slice>.tif         three channels, the second one FLAIR
+    TCGA_<institution>_<patient>_<date>/TCGA_..._<slice>_mask.tif
+
+The brains are not stripped of their skulls, and normal slices come from patients with a tumour elsewhere.
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from sigad.data.pictures import read_picture
+from sigad.data.sources import has_kaggle_credentials
+from sigad.data.stack import Series
+from sigad.errors import InvalidInputError, MissingDataError
+from sigad.optional import needs
+
+logger = logging.getLogger(__name__)
+
+SLUG = "mateuszbuda/lgg-mri-segmentation"
+FLAIR = 1
+_SLICE = re.compile(r"(?P<patient>TCGA_\w+?_\w+?_\d+)_(?P<slice>\d+)\.tif$")
+
+
+def folder_of(data_dir: str | Path) -> Path:
+    """Where the patients' folders lie: ``<data_dir>/lgg/kaggle_3m``."""
+    return Path(data_dir) / "lgg" / "kaggle_3m"
+
+
+def fetch(data_dir: str | Path) -> Path:
+    """Make the set available: the folder if it is there, else a download from Kaggle (about 1 GB).
+
+    Raises MissingDataError, with what to do by hand, when it cannot be had.
+    """
+    folder = folder_of(data_dir)
+    if folder.is_dir():
+        return folder
+    by_hand = f"download https://www.kaggle.com/datasets/{SLUG} by hand and move its folder kaggle_3m to {folder}"
+    if not has_kaggle_credentials():
+        raise MissingDataError(
+            f"TCGA-LGG is not at {folder}, and there are no Kaggle credentials: set KAGGLE_API_TOKEN (or "
+            f"KAGGLE_USERNAME and KAGGLE_KEY), or {by_hand}"
+        )
+    logger.info("TCGA-LGG is licensed under CC BY-NC-SA 4.0: not for commercial use. Please cite Buda et al. 2019.")
+    with needs("pipeline"):
+        import kagglehub
+    try:
+        found = Path(kagglehub.dataset_download(SLUG))
+    except Exception as error:  # kagglehub's own, HTTP and credential errors have no common base
+        raise MissingDataError(f"{SLUG} could not be downloaded ({error}): {by_hand}") from error
+    inside = next((p for p in sorted(found.rglob("kaggle_3m")) if any(p.glob("TCGA_*"))), None)
+    if inside is None:
+        raise MissingDataError(f"{SLUG} holds no folder kaggle_3m with patients: {by_hand}")
+    return inside
+
+
+def read_folder(folder: str | Path) -> Iterator[Series]:
+    """The patients of a folder in the layout of ``kaggle_3m``, one after the other, slices from bottom to top.
+
+    Raises
+    ------
+    InvalidInputError
+        before the first patient, for every slice without a mask or with a name that is not understood; after the last
+        one, for every file that could not be read or has another size than the patient's others.
+    MissingDataError
+        for a folder without patients.
+    """
+    folder = Path(folder)
+    patients: dict[str, dict[int, Path]] = {}
+    wrong = []
+    for file in sorted(folder.glob("TCGA_*/*.tif")):
+        if file.stem.endswith("_mask"):
+            continue
+        match = _SLICE.search(file.name)
+        if match is None:
+            wrong.append(f"{file}: not a name like TCGA_CS_4941_19960909_12.tif")
+        elif not _mask(file).is_file():
+            wrong.append(f"{_mask(file)}: missing")
+        else:
+            patients.setdefault(match["patient"], {})[int(match["slice"])] = file
+    _raise(wrong, folder)
+    if not patients:
+        raise MissingDataError(f"{folder} holds no slices TCGA_.../TCGA_..._<slice>.tif: is it the folder kaggle_3m?")
+    for patient, slices in patients.items():
+        files = [slices[number] for number in sorted(slices)]
+        images, masks = [], []
+        for file in files:
+            try:
+                image, mask = read_picture(file), read_picture(_mask(file))
+            except InvalidInputError as error:
+                wrong.append(str(error))
+                continue
+            if image.shape[1:] != mask.shape[1:] or (images and images[0].shape != image[:1].shape):
+                wrong.append(f"{file}: {image.shape[1:]} pixels, not those of its mask or of the patient's first slice")
+                continue
+            # Three equal channels have come back as one.
+            images.append(image[FLAIR : FLAIR + 1] if len(image) > 1 else image)
+            masks.append(mask.max(0) > 127)
+        if not wrong:
+            yield Series(patient, [file.stem for file in files], np.stack(images), np.stack(masks))
+    _raise(wrong, folder)
+
+
+def read_npz(path: str | Path) -> Iterator[Series]:
+    """The patients of a file with ``flair`` (N, H, W), ``mask`` packed along its last axis, ``patient`` and ``slice``
+    (N,): a smaller form of the set, slices from bottom to top."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            flair, bits, patient, number = (file[key] for key in ("flair", "mask", "patient", "slice"))
+    except FileNotFoundError as error:
+        raise MissingDataError(f"there is no file {path}") from error
+    except (KeyError, ValueError, OSError) as error:
+        raise InvalidInputError(f"{path} is not a file of FLAIR slices: {error}") from error
+    masks = np.unpackbits(bits, axis=-1, count=flair.shape[-1]) > 0
+    for name in dict.fromkeys(patient.tolist()):
+        rows = np.flatnonzero(patient == name)
+        rows = rows[np.argsort(number[rows])]
+        yield Series(name, [f"{name}_{number[i]}" for i in rows], flair[rows][:, None], masks[rows])
+
+
+def _mask(file: Path) -> Path:
+    return file.with_name(f"{file.stem}_mask.tif")
+
+
+def _raise(wrong: list[str], folder: Path) -> None:
+    if wrong:
+        raise InvalidInputError(
+            f"{len(wrong)} files of {folder} are missing or cannot be used:\n" + "\n".join(f"  {w}" for w in wrong)
+        )
