@@ -74,6 +74,7 @@ class Preparation:
     align : crop to the bounding box of the brain.
     least : slices with a smaller share of brain are left out.
     intensity : as in :func:`sigad.data.brain.normalise`, inside the brain; outside there is 0 then.
+    clip : intensities beyond +-clip, after that, are set to it; None for none.
     standardise : afterwards, subtract the mean of all training images and divide by their standard deviation (two
         numbers per channel).
     """
@@ -85,6 +86,7 @@ class Preparation:
     align: bool = False
     least: float = 0.1
     intensity: Intensity = "none"
+    clip: float | None = None
     standardise: bool = False
 
     def __post_init__(self):
@@ -101,6 +103,8 @@ class Preparation:
             wrong.append("align needs a brain to align to: set brain to head, found or given")
         if self.intensity not in INTENSITIES:
             wrong.append(f"intensity must be one of {', '.join(INTENSITIES)}, not {self.intensity!r}")
+        if self.clip is not None and (self.intensity == "none" or not self.clip > 0):
+            wrong.append("clip must be positive, and needs an intensity other than none")
         if wrong:
             raise InvalidInputError("; ".join(wrong))
 
@@ -337,6 +341,7 @@ def _one(pixels: NDArray, mask: NDArray[np.bool_], brain: NDArray[np.bool_], how
     if how.intensity != "none":
         try:
             image = np.where(brain, normalise(image, brain, how.intensity), 0)
+            image = image if how.clip is None else image.clip(-how.clip, how.clip)
         except InvalidInputError as error:
             return str(error)
     elif how.brain != "none":
