@@ -133,8 +133,8 @@ def test_a_checkpoint_that_cannot_be_written_says_why_and_leaves_nothing(tmp_pat
 
 def test_training_tells_how_far_it_is(monkeypatch, caplog):
     """Where there is no terminal for a bar, on a cluster, the log says it."""
-    monkeypatch.setattr("sigad.models.diffusion.training.TELL_EVERY", 0.0)
-    with caplog.at_level("INFO", logger="sigad.models.diffusion.training"):
+    monkeypatch.setattr("sigad.models.fitting.TELL_EVERY", 0.0)
+    with caplog.at_level("INFO", logger="sigad.models.fitting"):
         train(torch.zeros(8, 1, 8, 8), seed=0, epochs=2, widths=(4, 4, 4, 8))
     assert [record.message[:12] for record in caplog.records] == ["epoch 1 of 2", "epoch 2 of 2"]
     assert "loss" in caplog.text and caplog.records[-1].message.endswith("about 0 min to go")

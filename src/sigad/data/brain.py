@@ -24,7 +24,7 @@ _RAYS = 180
 
 
 def head_mask(image: NDArray) -> NDArray[np.bool_]:
-    """The head in a slice (H, W): the largest connected part that is brighter than air, with its holes filled.
+    """The head in a slice (H, W): the largest connected part that is brighter than air or enclosed by it.
 
     Empty where nothing is brighter than the rest.
     """
@@ -35,21 +35,22 @@ def head_mask(image: NDArray) -> NDArray[np.bool_]:
     if not bright.size:
         return np.zeros(image.shape, bool)
     low = image.min()
-    found = ndimage.binary_opening(image - low > _AIR * (bright.mean() - low))
+    found = ndimage.binary_opening(ndimage.binary_fill_holes(image - low > _AIR * (bright.mean() - low)))
     labels, count = ndimage.label(found)
     if not count:
         return np.zeros(image.shape, bool)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    return ndimage.binary_fill_holes(labels == sizes.argmax())
+    return labels == sizes.argmax()
 
 
 def brain_mask(image: NDArray) -> NDArray[np.bool_]:
     """The brain in a slice (H, W) of a head, without scalp and skull; empty where there is no head.
 
     On each ray from the middle of the head outwards, the scalp is where the image is brightest near the border, and the
-    skull where it is darkest next to it; the median over neighbouring rays is taken. A crude skull stripping, meant for slices above the eyes: what it leaves of
-    the scalp has to be learned as normal. Volumes that come with a mask of the brain do not need it.
+    skull where it is darkest next to it; the median over neighbouring rays is taken. A crude skull stripping, meant for
+    slices above the eyes: what it leaves of the scalp has to be learned as normal. Volumes that come with a mask of the
+    brain do not need it.
     """
     from scipy import ndimage
 

@@ -101,7 +101,6 @@ def read_folder(folder: str | Path) -> Iterator[Series]:
             if image.shape[1:] != mask.shape[1:] or (images and images[0].shape != image[:1].shape):
                 wrong.append(f"{file}: {image.shape[1:]} pixels, not those of its mask or of the patient's first slice")
                 continue
-            # Three equal channels have come back as one.
             images.append(image[FLAIR : FLAIR + 1] if len(image) > 1 else image)
             masks.append(mask.max(0) > 127)
         if not wrong:

@@ -12,7 +12,7 @@ CC BY-NC-SA 4.0, not for commercial use. An archive ``<category>.tar.xz`` holds
 import logging
 import shutil
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ import numpy as np
 
 from sigad.data.files import download
 from sigad.data.images import ImageSet, defect_shares
+from sigad.data.pictures import read_picture
+from sigad.data.stack import Series
 from sigad.errors import ConfigurationError, InvalidInputError, MissingDataError, unknown
 
 logger = logging.getLogger(__name__)
@@ -165,3 +167,62 @@ def read_category(folder: str | Path, *, patch: int = 30, counts: Mapping[str, i
             defect[i] = defect_shares(arrays.pop(masks[file]) > 0, patch)
     names = tuple(str(file.relative_to(folder)) for file, _ in found)
     return ImageSet(folder.name, images, np.array([normal for _, normal in found]), defect, patch, names)
+
+
+def read_pictures(folder: str | Path) -> Iterator[Series]:
+    """The whole images of a category, or of any folder with the layout above, for localization: each a series of one.
+
+    Images of ``train/good`` are for everything but testing, all others for testing. PNG of any mode, TIFF, JPEG, ...;
+    a mask has the name of its image with ``_mask.png``.
+
+    Raises
+    ------
+    MissingDataError
+        for a folder without normal training images.
+    InvalidInputError
+        before the first image, for every missing mask; after the last one, for every file that cannot be read or has
+        another size than the first.
+    """
+    folder = Path(folder)
+    files = {
+        file: part.name
+        for part in [folder / "train" / "good", *sorted(folder.glob("test/*/"))]
+        for file in sorted(part.glob("*"))
+        if file.suffix.lower() in _PICTURES
+    }
+    masks = {
+        file: folder / "ground_truth" / defect / f"{file.stem}_mask.png"
+        for file, defect in files.items()
+        if defect != "good"
+    }
+    if not any(file.parent == folder / "train" / "good" for file in files):
+        raise MissingDataError(f"{folder / 'train' / 'good'} holds no images")
+    wrong = [f"{mask}: missing" for mask in masks.values() if not mask.is_file()]
+    _raise(wrong, folder)
+    usual = None
+    for file in files:
+        try:
+            image = read_picture(file)
+            mask = read_picture(masks[file]) if file in masks else np.zeros_like(image)
+        except InvalidInputError as error:
+            wrong.append(str(error))
+            continue
+        usual = usual or image.shape[1:]
+        if image.shape[1:] != usual or mask.shape[1:] != usual:
+            sizes = " and ".join(f"{array.shape[2]}x{array.shape[1]}" for array in (image, mask))
+            wrong.append(f"{file} and its mask: {sizes} pixels, others have {usual[1]}x{usual[0]}")
+        if not wrong:
+            name = str(file.relative_to(folder))
+            yield Series(name, [name], image[None], mask.max(0)[None] > 0, testing=file.parent.parent.name == "test")
+    _raise(wrong, folder)
+
+
+_PICTURES = {".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"}
+
+
+def _raise(wrong: list[str], folder: Path) -> None:
+    if wrong:
+        raise InvalidInputError(
+            f"{len(wrong)} of the files of {folder.name} are missing or cannot be used:\n"
+            + "\n".join(f"  {line}" for line in wrong)
+        )

@@ -30,6 +30,7 @@ def read_picture(path: str | Path) -> NDArray[np.float32]:
                 raise InvalidInputError(f"{path}: {picture.n_frames} pages in one file; save one page per file")
             picture.load()
             mode = picture.mode
+            palette = mode in ("P", "PA")
             if mode == "1":
                 picture, mode = picture.convert("L"), "L"
             elif mode in ("P", "PA", "LA", "RGBA"):
@@ -49,7 +50,7 @@ def read_picture(path: str | Path) -> NDArray[np.float32]:
     if array.ndim == 2:
         return array[None]
     array = np.moveaxis(array, -1, 0)
-    return array[:1] if (array[0] == array[1]).all() and (array[0] == array[2]).all() else array
+    return array[:1] if palette and (array == array[0]).all() else array
 
 
 def resample(image: NDArray, size: int, box: tuple[int, int, int, int] | None = None) -> NDArray[np.float32]:

@@ -75,6 +75,7 @@ class Preparation:
     least : slices with a smaller share of brain are left out.
     intensity : as in :func:`sigad.data.brain.normalise`, inside the brain; outside there is 0 then.
     clip : intensities beyond +-clip, after that, are set to it; None for none.
+    gray : use the mean of the channels.
     standardise : afterwards, subtract the mean of all training images and divide by their standard deviation (two
         numbers per channel).
     """
@@ -87,6 +88,7 @@ class Preparation:
     least: float = 0.1
     intensity: Intensity = "none"
     clip: float | None = None
+    gray: bool = False
     standardise: bool = False
 
     def __post_init__(self):
@@ -228,15 +230,15 @@ def prepare(
 
     Parameters
     ----------
-    series : of one patient each; read one after the other.
+    series : of one patient each, read one after the other; a patient may have several.
     seed : of the split.
     shares : of the patients, by role.
 
     Raises
     ------
     InvalidInputError
-        that names every patient whose series cannot be used (two series of one patient, shapes that do not fit, numbers
-        that are not finite), and roles for which no patient is left.
+        that names every series that cannot be used (two images of one name, shapes that do not fit, numbers that are
+        not finite), and roles for which no patient is left.
     """
     unknown = set(shares) ^ set(ROLES)
     if unknown or not all(0 <= share <= 1 for share in shares.values()):
@@ -245,10 +247,9 @@ def prepare(
     shape = None
     for one in series:
         found = _faults(one)
-        if one.group in seen:
-            found.append("a second series of the same patient")
-        seen.add(one.group)
-        channels = one.pixels.shape[1] if one.pixels.ndim == 4 else None
+        found += [f"{title}: a second image of this name" for title in one.names if title in seen]
+        seen.update(one.names)
+        channels = one.pixels.shape[1] if one.pixels.ndim == 4 and not how.gray else None
         if not found and shape not in (None, channels):
             found.append(f"{channels} channels, others have {shape}")
         if found:
@@ -338,6 +339,7 @@ def _brains(one: Series, how: Preparation) -> NDArray[np.bool_]:
 def _one(pixels: NDArray, mask: NDArray[np.bool_], brain: NDArray[np.bool_], how: Preparation):
     """Image, mask and brain at the size that is asked for; or why there is none."""
     image = np.asarray(pixels, np.float32)
+    image = image.mean(0, keepdims=True) if how.gray else image
     if how.intensity != "none":
         try:
             image = np.where(brain, normalise(image, brain, how.intensity), 0)
@@ -362,6 +364,10 @@ def _roles(testing: Mapping[str, bool | None], shares: Mapping[str, float], seed
         ([g for g, test in testing.items() if test is False], ROLES[:-1]),
     ):
         weights = np.array([shares[role] for role in roles])
+        if not free:
+            continue
+        if not weights.sum() > 0:
+            raise InvalidInputError(f"{name}: the shares of {', '.join(roles)} are 0, which leaves no role for images")
         ends = np.round(np.cumsum(weights) / weights.sum() * len(free)).astype(int)
         order = rng.permutation(len(free))
         for role, part in zip(roles, np.split(order, ends[:-1]), strict=True):
