@@ -15,8 +15,8 @@ from sigad.inference import region as rg
 from sigad.inference.hypothesis import Hypothesis
 from sigad.inference.lattice import Lattice, as_lattice
 from sigad.inference.result import NOT_SELECTED, TESTED, TOLERANCE, TestResult, Tolerance
-from sigad.inference.truncated import Null
-from sigad.knn.covariance import statistic
+from sigad.inference.truncated import Null, of_statistics
+from sigad.knn.covariance import KnnCovariance, checked, standardised
 
 Flags = Callable[[NDArray[np.float64], Iterable[NDArray[np.float64]]], NDArray[np.bool_]]
 """Instances (m, *shape), and the references (R, *shape) that go with each of them -> which are flagged, (m,)."""
@@ -61,32 +61,16 @@ class InstanceHypothesis(Hypothesis):
 
     x: NDArray[np.float64]
     references: NDArray[np.float64]
+    difference: NDArray[np.float64]
     inside: NDArray[np.bool_]
     nearest: bool
     flags: Flags
-    covariance: ArrayLike
-
-    @property
-    def null(self) -> Null:
-        return ("chi", self.x.size)
-
-    @property
-    def difference(self) -> NDArray[np.float64]:
-        return self.x - self.references[self.inside].mean(0)
-
-    @property
-    def statistic(self) -> float:
-        # `statistic` is that of a difference with twice the covariance of an instance.
-        difference = self.difference.reshape(1, -1) * np.sqrt(2 / self._factor)
-        return float(statistic(difference, self.covariance)[0])
-
-    @property
-    def _factor(self) -> float:
-        return 1 + 1 / int(self.inside.sum())
+    statistic: float
+    null: Null
 
     def same(self, z: NDArray[np.float64]) -> NDArray[np.bool_]:
-        steps, e = np.asarray(z, np.float64) / self.statistic - 1, self.difference
-        share = steps.reshape(-1, *[1] * e.ndim) / self._factor
+        e, steps = self.difference, np.asarray(z, np.float64) / self.statistic - 1
+        share = steps.reshape(-1, *[1] * e.ndim) / _factor(self.inside)
         moves = self.inside.reshape(-1, *[1] * e.ndim) * (e / self.inside.sum())
         same = self.flags(self.x + share * e, (self.references - step * moves for step in share))
         return same & self._nearest_at(steps) if self.nearest else same
@@ -94,9 +78,14 @@ class InstanceHypothesis(Hypothesis):
     def _nearest_at(self, steps: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether the same references are nearest: x - x_i changes by s e for those, and by s e/v for the others."""
         e, apart = self.difference.ravel(), (self.x - self.references).reshape(len(self.references), -1)
-        s = steps[:, None] * np.where(self.inside, 1.0, 1 / self._factor)
+        s = steps[:, None] * np.where(self.inside, 1.0, 1 / _factor(self.inside))
         squares = np.square(apart).sum(1) + 2 * s * (apart @ e) + np.square(s) * (e @ e)
         return (_nearest(squares, int(self.inside.sum())) == self.inside).all(1)
+
+
+def _factor(inside: NDArray[np.bool_]) -> float:
+    """v: the covariance of the difference is so many times that of an instance."""
+    return 1 + 1 / int(inside.sum())
 
 
 def _nearest(distances: NDArray[np.float64], m: int) -> NDArray[np.bool_]:
@@ -111,7 +100,7 @@ def instance_test(
     *,
     detect: Detect | None = None,
     fit: Callable[[Any], Detect] | None = None,
-    covariance: ArrayLike,
+    covariance: KnnCovariance,
     nearest: int | None = None,
     engine: str | Lattice = "lattice",
     tolerance: Tolerance | float = TOLERANCE,
@@ -132,8 +121,8 @@ def instance_test(
         threshold come from data other than x and the references.
     fit : instead of it, a function of the references (R, *shape) to such a detector: it is fitted anew at every point
         of the line, because some references move with x.
-    covariance : of the noise of one instance, known or estimated from independent data: a variance, (d,) variances or a
-        (d, d) matrix; d = x.size.
+    covariance : of the noise of one instance. If known: a variance, (d,) variances or a (d, d) matrix; d = x.size. If
+        estimated from rows of their own: :class:`~sigad.inference.estimated.EstimatedCovariance` or ``EstimatedScale``.
     nearest : compare with so many references, those nearest to x (by Euclidean distance); None for all of them.
     engine : "lattice", or a :class:`~sigad.inference.lattice.Lattice` with spacing, cell, refinement or a generator.
     tolerance : it is enough when the bounds on the p-value are so close; a number is absolute.
@@ -167,14 +156,17 @@ def instance_test(
     inside = _nearest(np.square(data - normal).reshape(len(normal), -1).sum(1), m)
     box = BlackBox(detect, x, memory_budget=memory_budget)
     flags = _Fixed(box) if fit is None else _Refitted(fit, box)
-    hypothesis = InstanceHypothesis(data, normal, inside, nearest is not None, flags, covariance)
-    t = hypothesis.statistic  # the covariance is checked before anything is selected
+    difference = data - normal[inside].mean(0)
+    t, null = standardised(difference.reshape(1, -1), checked(covariance)[0], _factor(inside))
     flagged = bool(twice(lambda: flags(data[None], [normal]))[0])
+    hypothesis = InstanceHypothesis(
+        data, normal, difference, inside, nearest is not None, flags, float(t[0]), of_statistics(null, 0)
+    )
     found = engine(hypothesis, tolerance=tolerance) if flagged else None
     nan = float("nan")
     return InstanceResult(
         status=TESTED if flagged else NOT_SELECTED,
-        statistic=t if flagged else nan,
+        statistic=hypothesis.statistic if flagged else nan,
         p_value=found.p_value if found else nan,
         p_low=found.p_low if found else nan,
         p_high=found.p_high if found else nan,
@@ -182,7 +174,7 @@ def instance_test(
         selection=InstanceSelection(flagged, tuple(np.flatnonzero(inside).tolist())),
         n_evaluations=found.n_evaluations if found else 0,
         seconds=time.perf_counter() - started,
-        difference=hypothesis.difference,
+        difference=difference,
         own_weight=found.own_weight if found else nan,
     )
 

@@ -182,7 +182,9 @@ def as_lattice(engine: "str | Lattice") -> Lattice:
         return engine
     if engine == "lattice":
         return Lattice()
-    raise InvalidInputError(f'engine must be "lattice", or Lattice(spacing=...) for other settings, not {engine!r}')
+    raise InvalidInputError(
+        f'engine must be "lattice", Lattice(spacing=...), or "exact" where a test has it, not {engine!r}'
+    )
 
 
 def _refined(points: Points, refinement: Refinement, questions: "_Questions") -> Points:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sigad.checks import real_array
 from sigad.errors import InvalidInputError, NumericalError
+from sigad.inference.lattice import Lattice
 from sigad.inference.result import FAILED, NOT_SELECTED, TESTED, TOLERANCE, BatchResult, TestResult, Tolerance
 from sigad.inference.truncated import of_statistics, truncated_pvalue
 from sigad.knn.against import Against, AgainstNeighbour, AgainstNeighbourhood, parse_against
@@ -31,6 +32,7 @@ def knn_test_batch(
     condition_on_k: bool = True,
     features: ArrayLike | Callable | None = None,
     train_features: ArrayLike | None = None,
+    engine: str | Lattice = "exact",
     tolerance: Tolerance | float = TOLERANCE,
 ) -> BatchResult:
     """Selective p-values of B detected anomalies; :func:`knn_test` for many instances or independent trials at once.
@@ -42,7 +44,7 @@ def knn_test_batch(
     threshold : threshold, scalar or (B,).
     covariance : scalar, (d,), (d, d) or (B, d, d), or an estimate, shared or one for each problem.
     train_features : (n, D) or (B, n, D), as in :func:`knn_test`.
-    k, against, metric, condition_on_k, features, tolerance : as in :func:`knn_test`.
+    k, against, metric, condition_on_k, features, engine, tolerance : as in :func:`knn_test`.
 
     Raises
     ------
@@ -65,8 +67,11 @@ def knn_test_batch(
             condition_on_k=condition_on_k,
             features=features,
             train_features=train_features,
+            engine=engine,
             tolerance=tolerance,
         )
+    if engine != "exact":
+        raise InvalidInputError('linear features have a closed form: engine must be "exact", the default')
     if train_features is not None:
         raise InvalidInputError("train_features are those of a network: pass the network as features")
     covariance, covariances = checked(covariance)
@@ -189,6 +194,7 @@ def knn_test(
     condition_on_k: bool = True,
     features: ArrayLike | Callable | None = None,
     train_features: ArrayLike | None = None,
+    engine: str | Lattice = "exact",
     tolerance: Tolerance | float = TOLERANCE,
 ) -> TestResult:
     """Is the test instance, detected as an anomaly by its k nearest neighbours, truly different from them?
@@ -214,10 +220,12 @@ def knn_test(
     metric : distance between features, ``"l2"``, ``"l1"`` or ``"linf"``.
     condition_on_k : against the neighbour, condition also on the selected k (the paper's test); False takes the union
         over all candidates, a larger region and at least as powerful on the whole.
-    features : None for the identity; a matrix (D, d) for linear features; a torch module in eval mode that is piecewise
-        linear and maps (m, *shape) to m features of any shape, or :class:`~sigad.knn.network.NetworkFeatures` to set
-        it up once for many tests.
+    features : None for the identity; a matrix (D, d) for linear features; a torch module in eval mode that maps
+        (m, *shape) to m features of any shape, or :class:`~sigad.knn.network.NetworkFeatures` to set it up once for
+        many tests.
     train_features : (n, D) features that NetworkFeatures gave for x_train, to compute them once for many tests.
+    engine : for a network: "exact" follows one that is piecewise linear; "lattice", or a
+        :class:`~sigad.inference.lattice.Lattice` with its settings, takes any (``docs/lattice.md``).
     tolerance : for a network, the search along the line stops when the bounds on the p-value are so close; a number is
         absolute.
 
@@ -233,7 +241,7 @@ def knn_test(
     InvalidInputError
         for NaN, shapes that do not fit, k out of range, or a covariance that is not positive definite.
     UnsupportedOperationError
-        for a network with an operation that is not piecewise linear.
+        for a network with an operation that is not piecewise linear, by the exact engine.
     """
     x_test, x_train = real_array(x_test, "x_test"), real_array(x_train, "x_train")
     if not callable(features) and (x_test.ndim != 1 or x_train.ndim != 2):
@@ -253,6 +261,7 @@ def knn_test(
         condition_on_k=condition_on_k,
         features=features,
         train_features=train_features,
+        engine=engine,
         tolerance=tolerance,
     )[0]
     if result.status == FAILED:

@@ -18,8 +18,9 @@ from torch import nn
 
 from sigad.errors import InvalidInputError, NumericalError
 from sigad.inference import region as rg
-from sigad.inference.exact import exact
+from sigad.inference.engines import engine_of
 from sigad.inference.hypothesis import PiecewiseHypothesis, holding
+from sigad.inference.lattice import Lattice
 from sigad.inference.region import Region
 from sigad.inference.result import FAILED, NOT_SELECTED, TESTED, BatchResult, Tolerance
 from sigad.inference.truncated import Null, of_statistics
@@ -353,10 +354,11 @@ def test_network_batch(
     condition_on_k: bool,
     features: Callable,
     train_features: ArrayLike | None,
+    engine: str | Lattice,
     tolerance: Tolerance | float,
 ) -> BatchResult:
     """:func:`sigad.knn.knn_test_batch` with the features of a network; a search that fails leaves its status."""
-    start = time.perf_counter()
+    start, run = time.perf_counter(), engine_of(engine)
     found, shape, network = detect_network(
         x_test, x_train, k=k, threshold=threshold, metric=metric, features=features, train_features=train_features
     )
@@ -377,7 +379,7 @@ def test_network_batch(
                 )
             else:
                 hypothesis = NeighbourhoodHypothesis.of(network, found, i, test.m, *one, null=of_statistics(null, i))
-            result = exact(hypothesis, tolerance=tolerance)
+            result = run(hypothesis, tolerance=tolerance)
         except NumericalError:
             if b == 1:
                 raise
