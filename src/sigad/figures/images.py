@@ -105,7 +105,7 @@ def plot_map(frame: pd.DataFrame, picture: NDArray, patch: int, *, level: float)
         axes[1].imshow(np.where(truth > 0, truth, np.nan), extent=extent, cmap="Reds", vmin=0, vmax=1, alpha=0.8)
         axes[1].set_title("share of defective pixels")
         drawn = axes[2].imshow(values, extent=extent, cmap="viridis", vmin=0, vmax=4, alpha=0.85)
-        axes[2].set_title(f"$-\\log_{{10}}$ selective p of detected patches; framed: FDR {level:g}")
+        axes[2].set_title(f"$-\\log_{{10}}$ selective p; framed: FDR {level:g} (BY, all patches)")
         for _, row in frame[frame["rejected"]].iterrows():
             corner = (row["column"] * patch - 0.5, row["row"] * patch - 0.5)
             axes[2].add_patch(Rectangle(corner, patch, patch, fill=False, color="#D55E00", linewidth=1.4))

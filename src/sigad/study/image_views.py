@@ -12,23 +12,13 @@ from scipy import stats
 
 from sigad.data.images import ImageSet, split
 from sigad.data.patch_noise import NOISE_KINDS, estimate
+from sigad.inference.multiple import benjamini_yekutieli
 from sigad.inference.result import TESTED
 from sigad.study.kinds.knn_images import BLOCK, KnnImageProblems, KnnImages
 from sigad.study.methods.naive import Naive
 from sigad.study.methods.proposed import Proposed
 from sigad.study.run import Rows, apply
 from sigad.study.seeds import Streams
-
-
-def benjamini_hochberg(p_values: NDArray, level: float) -> NDArray[np.bool_]:
-    """Which hypotheses the procedure of Benjamini & Hochberg (1995) rejects at a false discovery rate, (m,)."""
-    p = np.asarray(p_values, np.float64)
-    order = np.argsort(p)
-    passed = np.flatnonzero(p[order] <= level * np.arange(1, len(p) + 1) / max(len(p), 1))
-    rejected = np.zeros(len(p), dtype=bool)
-    if len(passed):
-        rejected[order[: passed[-1] + 1]] = True
-    return rejected
 
 
 @dataclass(frozen=True)
@@ -97,8 +87,8 @@ def examples_content(found: Sequence[Example], images: ImageSet) -> dict[str, An
 @dataclass(frozen=True)
 class PValueMap:
     """The patches of one picture (C, H, W): (rows, columns) arrays of the share of defective pixels, whether the patch
-    was detected, naive and selective p-values (NaN where not detected or failed), and whether the false discovery rate
-    procedure rejects."""
+    was detected, naive and selective p-values (NaN where not detected or failed), and whether the procedure of
+    Benjamini & Yekutieli over all patches rejects."""
 
     picture: NDArray[np.uint8]
     patch: int
@@ -111,10 +101,11 @@ class PValueMap:
 
 def pvalue_map(setting: KnnImages, images: ImageSet, features: Any, seed: int, *, level: float) -> PValueMap:
     """P-values of all detected patches of one anomalous image, and which of them survive the control of the false
-    discovery rate among the detected patches (beyond the paper).
+    discovery rate (beyond the paper).
 
-    The image is one trial with a hypothesis for each patch. Each p-value is valid given that its patch was detected, so
-    that the procedure runs over the detected patches.
+    The image is one trial with a hypothesis for each patch. Patches share training instances and overlap in what chose
+    them, so that their p-values depend on each other: the procedure is that of Benjamini & Yekutieli, over all patches,
+    with 1 for those that were not detected or whose search failed.
     """
     stream = Streams(seed, "image_map", images.name, 0)
     places, detected, naive, selective = [], [], [], []
@@ -126,9 +117,7 @@ def pvalue_map(setting: KnnImages, images: ImageSet, features: Any, seed: int, *
     at = np.concatenate(places)
     shape, picture = _picture(images, at)
     found, p = np.concatenate(detected), np.concatenate(selective)
-    rejected = np.zeros(len(at), bool)
-    # A detected patch whose search failed is not rejected, and counts.
-    rejected[found] = benjamini_hochberg(np.nan_to_num(p[found], nan=1.0), level)
+    rejected = benjamini_yekutieli(p) <= level
     arrays = (images.defect[tuple(at.T)].astype(np.float64), found, np.concatenate(naive), p, rejected)
     return PValueMap(picture, images.patch, *(values.reshape(shape) for values in arrays))
 
