@@ -22,6 +22,8 @@ REGION = np.array([[-6.0, -2.5], [-1.0, -0.75], [0.5, 2.25], [3.0, 3.0 + 1e-6], 
 class Known(PiecewiseHypothesis):
     """A hypothesis whose truncation region is given: one for single precision, and the true one."""
 
+    resolution = 1e-16
+
     def __init__(self, region, statistic, null="normal", log=None, single=None):
         self.true, self.statistic, self.null, self.log = region, statistic, null, log
         self.single = region if single is None else single

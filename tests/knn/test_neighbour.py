@@ -312,6 +312,53 @@ def test_pvalues_are_uniform_under_the_null(k, condition_on_k, metric, quantile,
     assert stats.kstest(p[:TRIALS], "uniform").pvalue > 1e-4
 
 
+def spoiled(x, train, how):
+    """Data whose law is not continuous, in place."""
+    if how == "twice":
+        train[:, 20:] = train[:, :20]
+    elif how == "a few copies":
+        train[:, :4] = train[:, 4:8]
+    elif how == "test among them":
+        train[:, 0] = x
+    else:
+        for values in (x, train):
+            values[:] = np.round(values / float(how)) * float(how)
+
+
+@pytest.mark.parametrize(
+    ("how", "k", "metric"),
+    [
+        ("twice", 5, "l2"),
+        ("a few copies", 5, "l2"),
+        ("a few copies", (1, 2, 5), "l2"),
+        ("a few copies", 5, "linf"),
+        ("test among them", 5, "l2"),
+        ("0.5", 5, "l2"),
+        ("0.5", (1, 2, 5), "l1"),
+        ("0.1", (1, 2, 5), "l2"),
+    ],
+)
+def test_ties_do_not_raise_the_rate_of_type_1_errors(how, k, metric):
+    """3,000 null trials. Those without a tie have p-values that are uniform, or (of rounded values) larger; a correct
+    test exceeds 3.9 standard errors with probability 5e-5."""
+    rng = np.random.default_rng(13)
+    b = 3000
+    x, train = rng.normal(size=(b, 3)), rng.normal(size=(b, 40, 3))
+    spoiled(x, train, how)
+    result = knn_test_batch(x, train, k=k, threshold=-0.3, covariance=1.0, metric=metric)
+    p = result.p_value[result.status == "tested"]
+    assert ((p > 0) & (p < 1)).all() and (result.status == "failed").any()
+    assert np.isnan(result.p_value[result.status == "failed"]).all()
+    if how in ("twice", "test among them"):
+        assert len(p) == 0
+        return
+    assert len(p) > 200
+    for level in (0.01, 0.05):
+        bound = 3.9 * np.sqrt(level * (1 - level) / len(p))
+        assert (p <= level).mean() < level + bound
+        assert how != "a few copies" or (p <= level).mean() > level - bound
+
+
 def test_one_problem_without_a_p_value_does_not_take_the_batch_with_it():
     rng = np.random.default_rng(0)
     x, train = rng.normal(size=(9, 3)), rng.normal(size=(9, 20, 3))
@@ -320,6 +367,8 @@ def test_one_problem_without_a_p_value_does_not_take_the_batch_with_it():
     results = knn_test_batch(x, train, k=2, threshold=-np.inf, covariance=1.0)
     assert [result.status for result in results] == ["tested"] * 4 + ["failed"] + ["tested"] * 4
     assert np.isnan(results[4].p_value) and results[4].region.shape == (0, 2)
+    assert "remove copies" in results[4].reason and results.reason[3] == results[3].reason == ""
+    assert "remove copies" in repr(results[4])
     others = np.arange(9) != 4
     alone = knn_test_batch(x[others], train[others], k=2, threshold=-np.inf, covariance=1.0)
     np.testing.assert_array_equal(results.p_value[others], alone.p_value)

@@ -93,7 +93,8 @@ def exact(
 
     Parameters
     ----------
-    hypothesis : the detector along the line; only its ``statistic``, ``null`` and ``region`` are asked for.
+    hypothesis : the detector along the line; only its ``statistic``, ``null``, ``resolution`` and ``region`` are asked
+        for.
     alternative : as in :func:`sigad.inference.truncated.truncated_pvalue`.
     tolerance : on p_high - p_low; a number is absolute.
     window : part of the line to search at most. By default it ends where the null has no more than 1e-12 of the mass
@@ -106,7 +107,8 @@ def exact(
     Raises
     ------
     InvalidInputError : the statistic is not in the window, or the tolerance is negative.
-    NumericalError : the selection at the statistic is not the observed one, in double precision too.
+    NumericalError : the selection at the statistic is not the observed one, in double precision too; or it changes
+        right there, to rounding (:mod:`sigad.inference.ties`).
     """
     started = time.perf_counter()
     tolerance = Tolerance.of(tolerance)
@@ -121,6 +123,7 @@ def exact(
             raise
         found = _search(hypothesis, *options, torch.float64)
     region, searched, bounds, pieces = found
+    hypothesis.interior(region)
     p_value = float(truncated_pvalue(hypothesis.statistic, region, null=hypothesis.null, alternative=alternative))
     ends = (float(searched[0]), float(searched[1]))
     return Search(hypothesis.statistic, region, ends, p_value, *bounds, pieces, time.perf_counter() - started)
@@ -176,8 +179,9 @@ def _search(
 def _check_holds(region: Region, statistic: float) -> None:
     if not rg.contains(region, statistic):
         raise NumericalError(
-            f"the selection at the observed statistic {statistic} is not the observed selection: "
-            "pass the data, the detector and the selection in the precision in which the selection was made"
+            f"the selection at the observed statistic {statistic} is not the observed selection: pass the data, the "
+            "detector and the selection in the precision in which the selection was made, and without ties (copies of "
+            "an instance, a score that equals the threshold)"
         )
 
 

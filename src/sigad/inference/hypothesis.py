@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from sigad.errors import NumericalError
 from sigad.inference import region as rg
 from sigad.inference.region import Region
+from sigad.inference.ties import EPS, SLACK, require_interior
 from sigad.inference.truncated import Null, support
 from sigad.line import Restriction
 
@@ -63,14 +64,34 @@ class PiecewiseHypothesis(Hypothesis):
     def _parts(self, windows: Region, dtype: torch.dtype) -> Iterator[Any]:
         """The restriction on the windows, in parts of bounded memory. Restrictions are kept: each copies the network
         once and learns how many pieces to expect."""
+        return self._restriction(dtype).chunks(*windows)
+
+    def _restriction(self, dtype: torch.dtype) -> Restriction:
         kept = self.__dict__.setdefault("_restrictions", {})
         if dtype not in kept:
             kept[dtype] = self.restriction(dtype)
-        return kept[dtype].chunks(*windows)
+        return kept[dtype]
+
+    @property
+    def resolution(self) -> float:
+        """Points z that are closer to the statistic are the same data in double precision."""
+        moving = [(start, way) for start, way in self._restriction(torch.float64).inputs if way is not None]
+        return max(EPS * float((start + self.statistic * way).abs().max() / way.abs().max()) for start, way in moving)
 
     def piece(self) -> Region:
-        """The linear piece of the detector that holds the statistic, (1, 2), selection or not, within ``reach``."""
+        """The linear piece of the detector that holds the statistic, (1, 2), selection or not, within ``reach``.
+
+        Raises NumericalError where the statistic is a breakpoint (to rounding), so that two pieces hold it.
+        """
+        around = self.statistic + SLACK * self.resolution * np.array([-1.0, 1.0])
+        # By a restriction of its own: those kept choose their windows by what they have seen.
+        if any(len(_breakpoints(part)) > 2 for part in self.restriction(torch.float64).chunks(around)):
+            raise NumericalError("the observation lies between two linear pieces of the detector: values are rounded")
         return np.array([[self._edge(limit) for limit in self.reach]])
+
+    def interior(self, region: Region) -> Region:
+        """A region, if the statistic lies inside of it; raises NumericalError on an end point, or outside."""
+        return require_interior(region, self.statistic, self.resolution)
 
     @property
     def reach(self) -> tuple[float, float]:
@@ -91,19 +112,6 @@ class PiecewiseHypothesis(Hypothesis):
                 return float(inside.max() if limit < at else inside.min())
             at, width = stop, 4 * width
         return limit
-
-
-def holding(region: Region, statistic: float) -> Region:
-    """The region, with an end point that rounding put to the wrong side of the statistic moved there.
-
-    Raises NumericalError where the statistic lies outside by more than a relative 1e-9.
-    """
-    reach = 1e-9 * abs(statistic)
-    near = (region[:, 0] <= statistic + reach) & (statistic - reach <= region[:, 1])
-    if not near.any():
-        raise NumericalError("the observed statistic does not lie in its truncation region")
-    first = region[near][0]
-    return rg.union(region, [[min(first[0], statistic), max(first[1], statistic)]])
 
 
 def _breakpoints(part: Any) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """What a selective test returns."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,7 +73,8 @@ class TestResult(_ArraysCompare):
 
     Attributes
     ----------
-    status : ``"tested"``, or ``"not_selected"`` when the detector found no anomaly, so that there is nothing to test.
+    status : ``"tested"``; ``"not_selected"`` when the detector found no anomaly, so that there is nothing to test; of a
+        batch also ``"failed"``, see :class:`BatchResult`.
     statistic : observed test statistic, in units of its standard deviation; NaN when not selected.
     p_value : selective p-value; NaN when not selected.
     p_low, p_high : bounds that bracket the p-value of an exhaustive search; equal to ``p_value`` when it is exact.
@@ -82,6 +83,7 @@ class TestResult(_ArraysCompare):
     selection : what the detector selected, in the vocabulary of the test.
     n_evaluations : how often the detector was looked at along the line: linear pieces for the exact engine.
     seconds : wall time.
+    reason : why it failed, otherwise empty.
     """
 
     __test__ = False  # not a test case of pytest
@@ -95,10 +97,11 @@ class TestResult(_ArraysCompare):
     selection: Any
     n_evaluations: int
     seconds: float
+    reason: str = field(default="", kw_only=True)
 
     def __repr__(self) -> str:
         if self.status != TESTED:
-            return f"{type(self).__name__}({self.status})"
+            return f"{type(self).__name__}({self.status}{self.reason and ': '}{self.reason})"
         bounds = "" if self.p_low == self.p_high else f" in [{self.p_low:.4g}, {self.p_high:.4g}]"
         part = "interval" if (self.region[:, 0] < self.region[:, 1]).any() else "lattice point"
         intervals = f"{len(self.region)} {part}{'' if len(self.region) == 1 else 's'}"
@@ -127,8 +130,9 @@ class TestResult(_ArraysCompare):
 class BatchResult(_ArraysCompare):
     """The results of B tests, as arrays; ``results[b]`` and iteration give each one as a :class:`TestResult`.
 
-    ``status`` (B,) of str: also ``"failed"`` where one problem of a batch has no p-value, because its selection holds
-    at the observed point only or numbers left their guaranteed accuracy (alone, it raises NumericalError).
+    ``status`` (B,) of str: also ``"failed"`` where one problem of a batch has no p-value, because the observation is a
+    tie (:mod:`sigad.inference.ties`) or numbers left their guaranteed accuracy (alone, it raises NumericalError); then
+    ``reason`` (B,) of str says why, and is empty otherwise.
     ``statistic``, ``p_value``, ``p_low``, ``p_high`` (B,), ``region`` (B, m, 2) padded with [inf, inf], ``selection``
     a sequence of B selections, ``n_evaluations`` (B,) of int, ``seconds`` (B,).
     """
@@ -142,6 +146,7 @@ class BatchResult(_ArraysCompare):
     selection: Any
     n_evaluations: NDArray[np.int64]
     seconds: NDArray[np.float64]
+    reason: NDArray[np.object_]
 
     def __len__(self) -> int:
         return len(self.status)
@@ -163,6 +168,7 @@ class BatchResult(_ArraysCompare):
             selection=self.selection[b],
             n_evaluations=int(self.n_evaluations[b]),
             seconds=float(self.seconds[b]),
+            reason=str(self.reason[b]),
         )
 
     def __iter__(self) -> Iterator[TestResult]:

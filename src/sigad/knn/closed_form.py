@@ -8,14 +8,10 @@ derivation.
 import numpy as np
 from numpy.typing import NDArray
 
-from sigad.errors import NumericalError
 from sigad.inference import region as rg
+from sigad.inference.ties import EPS, require_interior
 from sigad.knn.crossings import Crossings, solve_linear
-from sigad.knn.detection import Detections, penalty
-
-# r = 1 belongs to the region by construction; rounding may put an end point that is exactly 1 (a duplicated training
-# instance) to the wrong side of it by this much.
-_ROUNDING = 1e-9
+from sigad.knn.detection import Detections, norm, penalty, require_apart
 
 
 def selection_region(detections: Detections, *, condition_on_k: bool = True) -> NDArray[np.float64]:
@@ -30,14 +26,21 @@ def selection_region(detections: Detections, *, condition_on_k: bool = True) -> 
     Returns
     -------
     (B, m, 2) regions of r = z/T >= 0, padded with [inf, inf]; each contains r = 1.
+
+    Raises
+    ------
+    NumericalError : r = 1 is an end point of a region, or its only point: distances or scores that are equal to
+        rounding (:mod:`sigad.inference.ties`); or a test instance is one of its own training instances.
     """
+    require_apart(detections)
     lines = Crossings.of(detections)
+    neighbour = detections.f_train[np.arange(len(detections)), detections.index]
     if condition_on_k:
         region = _region_for(lines, detections, detections.k)
     else:
         everywhere = [_region_for(lines, detections, np.full(len(detections), k)) for k in detections.candidates]
         region = rg.union(*everywhere)
-    return with_observation(region)
+    return require_interior(region, 1.0, resolution(detections, neighbour, lines.length))
 
 
 def _region_for(lines: Crossings, detections: Detections, k: NDArray) -> NDArray:
@@ -91,6 +94,10 @@ def order_region(detections: Detections) -> NDArray[np.float64]:
     Returns
     -------
     (B, 1, 2)
+
+    Raises
+    ------
+    NumericalError : as :func:`selection_region`; also where others than j are equally close.
     """
     lines = Crossings.of(detections)
     rows = np.arange(len(detections))
@@ -108,24 +115,15 @@ def order_region(detections: Detections) -> NDArray[np.float64]:
         row = rows[:, None]
         lower, upper = solve_linear(alpha[row, first] - alpha[row, second], beta[row, first] - beta[row, second])
         low, high = np.maximum(low, lower.max(axis=-1)), np.minimum(high, upper.min(axis=-1))
-    chained = with_observation(np.stack([low, high], axis=-1)[:, None, :])
+    neighbour = detections.f_train[rows, detections.index]
+    chained = np.stack([low, high], axis=-1)[:, None, :]
+    require_interior(chained, 1.0, resolution(detections, neighbour, lines.length))
     region = rg.intersection(selection_region(detections), chained)
     around = (region[..., 0] <= 1) & (1 <= region[..., 1])
     return np.take_along_axis(region, around.argmax(axis=-1)[:, None, None], axis=-2)
 
 
-def with_observation(region: NDArray) -> NDArray:
-    """Repair rounding at r = 1; raise if r = 1 lies outside by more than that, for then the region is wrong."""
-    lower, upper = region[..., 0], region[..., 1]
-    near = (lower <= 1 + _ROUNDING) & (upper >= 1 - _ROUNDING) & (lower < upper)
-    if not near.any(axis=-1).all():
-        raise NumericalError(
-            f"{np.count_nonzero(~near.any(axis=-1))} truncation regions do not contain their observation; "
-            "are there instances whose distances agree to nine digits?"
-        )
-    first = near & (np.cumsum(near, axis=-1) == 1)
-    contained = ((lower <= 1) & (upper >= 1)).any(axis=-1, keepdims=True)
-    repair = first & ~contained
-    return np.stack(
-        [np.where(repair, np.minimum(lower, 1.0), lower), np.where(repair, np.maximum(upper, 1.0), upper)], -1
-    )
+def resolution(detections: Detections, neighbour: NDArray, length: NDArray) -> NDArray[np.float64]:
+    """Changes of r, (B,), that rounding hides: of the features of the test instance and those of what it moves away
+    from, (B, D), over their distance (B,)."""
+    return EPS * (norm(detections.f_test, detections.metric) + norm(neighbour, detections.metric)) / length

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sigad.checks import real_array
-from sigad.errors import InvalidInputError
+from sigad.errors import InvalidInputError, NumericalError
 
 Metric = Literal["l2", "l1", "linf"]
 METRICS = ("l2", "l1", "linf")
@@ -81,6 +81,20 @@ class Detections:
     def difference(self) -> NDArray[np.float64]:
         """x_test - x_j, (B, d)."""
         return self.x_test - self.x_train[np.arange(len(self)), self.index]
+
+
+def require_apart(detections: Detections) -> None:
+    """Raise NumericalError if a test instance is one of its own training instances: they are not independent.
+
+    In input space: a network may well give equal features to different instances.
+    """
+    # Few agree in the first coordinate; only those are compared wholly.
+    b, i = np.nonzero(detections.x_train[:, :, 0] == detections.x_test[:, None, 0])
+    if (detections.x_train[b, i] == detections.x_test[b]).all(axis=-1).any():
+        raise NumericalError(
+            "the test instance is itself among the training instances: leave it out of them, or do not round values "
+            "more coarsely than their noise"
+        )
 
 
 def norm(x: NDArray, metric: Metric) -> NDArray[np.float64]:

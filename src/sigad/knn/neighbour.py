@@ -108,9 +108,10 @@ def knn_test_batch(
     t = np.concatenate([part[1] for part in parts])
     p = np.concatenate([part[2] for part in parts])
     region = _stack_regions([part[3] for part in parts])
+    reason = np.concatenate([part[4] for part in parts])
     selected = np.concatenate([part[0].selected for part in parts])
     return BatchResult(
-        status=np.where(selected, np.where(np.isnan(p), FAILED, TESTED), NOT_SELECTED),
+        status=np.where(selected, np.where(reason != "", FAILED, TESTED), NOT_SELECTED),
         statistic=t,
         p_value=p,
         p_low=p,
@@ -119,21 +120,24 @@ def knn_test_batch(
         selection=[selection for part in parts for selection in test.selections(part[0])],
         n_evaluations=selected.astype(np.int64),
         seconds=np.full(len(t), (time.perf_counter() - start) / len(t)),
+        reason=reason,
     )
 
 
 def _test_each_that_can_be(
     detections: Detections, covariance: KnnCovariance, test: AgainstNeighbour | AgainstNeighbourhood
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """:func:`test_detections`, with NaN for the p-values of those problems of a batch that raise NumericalError."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.object_]]:
+    """:func:`test_detections`, and why those problems of a batch failed that raise NumericalError alone, (B,); their
+    p-values are NaN."""
     try:
-        return test_detections(detections, covariance, test)
-    except NumericalError:
+        return *test_detections(detections, covariance, test), np.full(len(detections), "", object)
+    except NumericalError as error:
         if len(detections) == 1:
             return (
                 statistic(test.difference(detections), covariance, test.factor),
                 np.full(1, np.nan),
                 np.full((1, 1, 2), np.inf),
+                np.array([str(error)], object),
             )
         # Rare: halving the batch isolates the few that fail.
         middle = len(detections) // 2
@@ -142,9 +146,10 @@ def _test_each_that_can_be(
             for half in (slice(None, middle), slice(middle, None))
         ]
         return (
-            np.concatenate([t for t, _, _ in halves]),
-            np.concatenate([p for _, p, _ in halves]),
-            _stack_regions([region for _, _, region in halves]),
+            np.concatenate([t for t, *_ in halves]),
+            np.concatenate([p for _, p, *_ in halves]),
+            _stack_regions([region for _, _, region, _ in halves]),
+            np.concatenate([reason for *_, reason in halves]),
         )
 
 
@@ -241,7 +246,12 @@ def knn_test(
     InvalidInputError
         for NaN, shapes that do not fit, k out of range, or a covariance that is not positive definite.
     UnsupportedOperationError
-        for a network with an operation that is not piecewise linear, by the exact engine.
+        for a network with an operation that is not piecewise linear, by the exact engine; also where nothing is
+        selected.
+    NumericalError
+        where the observation is a tie (:mod:`sigad.inference.ties`): the selected neighbour has a copy among the
+        training instances, or distances or scores are equal because values are rounded. In a batch, such a problem has
+        the status "failed".
     """
     x_test, x_train = real_array(x_test, "x_test"), real_array(x_train, "x_train")
     if not callable(features) and (x_test.ndim != 1 or x_train.ndim != 2):
@@ -265,10 +275,7 @@ def knn_test(
         tolerance=tolerance,
     )[0]
     if result.status == FAILED:
-        raise NumericalError(
-            "the truncation region is empty: the selection holds at the observed point only, because distances agree "
-            "to nine digits; remove copies of the same instance from the training instances"
-        )
+        raise NumericalError(result.reason)
     return result
 
 

@@ -18,10 +18,11 @@ docs/mathematics.md has the derivation. For m = k = 1 it is the test against the
 import numpy as np
 from numpy.typing import NDArray
 
-from sigad.errors import UnsupportedOperationError
+from sigad.errors import NumericalError, UnsupportedOperationError
 from sigad.inference import region as rg
-from sigad.knn.closed_form import with_observation
-from sigad.knn.detection import Detections, norm, penalty
+from sigad.inference.ties import require_interior
+from sigad.knn.closed_form import resolution
+from sigad.knn.detection import Detections, norm, penalty, require_apart
 
 
 def members(detections: Detections, m: int) -> NDArray[np.bool_]:
@@ -47,15 +48,19 @@ def neighbourhood_region(detections: Detections, inside: NDArray[np.bool_]) -> N
     Raises
     ------
     UnsupportedOperationError : for another metric than l2.
-    NumericalError : if the selection holds at the observation only (distances that agree to nine digits).
+    NumericalError : where the observation is a tie (:mod:`sigad.inference.ties`), a test instance is one of its own
+        training instances, or one of the m nearest is a copy of another.
     """
     if detections.metric != "l2":
         raise UnsupportedOperationError(
             f"the region of the neighbourhood test has a closed form for l2, not for {detections.metric}: "
             "pass features=torch.nn.Identity() (or a torch.nn.Linear), for which it is searched"
         )
+    require_apart(detections)
+    require_distinct(detections, inside)
     m = int(inside[0].sum())
-    moved = detections.f_test - _gather(detections.f_train, inside).mean(axis=1)  # E, (B, D)
+    mean = _gather(detections.f_train, inside).mean(axis=1)
+    moved = detections.f_test - mean  # E, (B, D)
     apart = detections.f_test[:, None, :] - detections.f_train
     square = np.square(apart).sum(axis=-1)
     speed = 1 / (1 + 1 / m)  # of the others, relative to that of the members
@@ -72,7 +77,17 @@ def neighbourhood_region(detections: Detections, inside: NDArray[np.bool_]) -> N
     if still.any():
         region[still] = np.inf
         region[still, :1] = [[0.0, np.inf]]
-    return with_observation(region)
+    return require_interior(region, 1.0, resolution(detections, mean, np.sqrt(length2)))
+
+
+def require_distinct(detections: Detections, inside: NDArray[np.bool_]) -> None:
+    """Raise NumericalError if one of the m nearest (B, n) is a copy of another: the variance of a mean of copies, which
+    are not independent, is larger than that of a mean of m instances."""
+    nearest = np.sort(_gather(detections.x_train, inside)[:, :, 0], axis=-1)
+    for b in np.flatnonzero((nearest[:, 1:] == nearest[:, :-1]).any(axis=-1)):
+        instances = detections.x_train[b, inside[b]]
+        if len(np.unique(instances, axis=0)) < len(instances):
+            raise NumericalError("one of the nearest instances is a copy of another: remove copies of the same instance")
 
 
 def _gather(instances: NDArray, inside: NDArray[np.bool_]) -> NDArray:

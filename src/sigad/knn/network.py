@@ -19,15 +19,15 @@ from torch import nn
 from sigad.errors import InvalidInputError, NumericalError
 from sigad.inference import region as rg
 from sigad.inference.engines import engine_of
-from sigad.inference.hypothesis import PiecewiseHypothesis, holding
+from sigad.inference.hypothesis import PiecewiseHypothesis
 from sigad.inference.lattice import Lattice
 from sigad.inference.region import Region
 from sigad.inference.result import FAILED, NOT_SELECTED, TESTED, BatchResult, Tolerance
 from sigad.inference.truncated import Null, of_statistics
 from sigad.knn.against import Against, AgainstNeighbour, parse_against
 from sigad.knn.covariance import KnnCovariance, checked, standardised
-from sigad.knn.detection import Detections, Metric, detect, detect_features
-from sigad.knn.neighbourhood import members
+from sigad.knn.detection import Detections, Metric, detect, detect_features, require_apart
+from sigad.knn.neighbourhood import members, require_distinct
 from sigad.knn.pieces import Event, NeighbourhoodEvent, Pieces, neighbourhood_region, order_interval, selected_region
 from sigad.line import LineFunction, Restriction
 from sigad.line.function import align
@@ -129,7 +129,11 @@ class NeighbourHypothesis(PiecewiseHypothesis):
         condition_on_k: bool = True,
         null: Null | None = None,
     ) -> "NeighbourHypothesis":
-        """The hypothesis of the b-th detection, whose instances have the given shape; ``null`` if it is not chi."""
+        """The hypothesis of the b-th detection, whose instances have the given shape; ``null`` if it is not chi.
+
+        Raises NumericalError as :func:`~sigad.knn.detection.require_apart`.
+        """
+        require_apart(detections[b : b + 1])
         j = int(detections.index[b])
         test, neighbour = detections.x_test[b].reshape(shape), detections.x_train[b, j].reshape(shape)
         event = Event(
@@ -186,7 +190,7 @@ class NeighbourHypothesis(PiecewiseHypothesis):
     def order_region(self) -> Region:
         """w/o-pp: the interval around the statistic on which the network's linear piece, the order of the nearest
         instances and the selection stay as observed, (1, 2)."""
-        return holding(order_interval(self._linear_piece, self.event, self.statistic), self.statistic)
+        return self.interior(order_interval(self._linear_piece, self.event, self.statistic))
 
     def piece_region(self) -> Region:
         """OpA1: the network's linear piece and no event of the neighbours, (1, 2)."""
@@ -200,7 +204,7 @@ class NeighbourHypothesis(PiecewiseHypothesis):
         share = ((ends - low) / (high - low))[:, None]
         extended = [f[0] + share * (f[1] - f[0]) for f in (piece.test, piece.neighbour)]
         region = selected_region(Pieces(ends, *extended), self.event, condition_on_k=self.condition_on_k)
-        return holding(region, self.statistic)
+        return self.interior(region)
 
 
 @dataclass(frozen=True)
@@ -231,8 +235,15 @@ class NeighbourhoodHypothesis(PiecewiseHypothesis):
         *,
         null: Null | None = None,
     ) -> "NeighbourhoodHypothesis":
-        """The hypothesis of the b-th detection, whose instances have the given shape; ``null`` if it is not chi."""
-        inside = members(detections[b : b + 1], m)[0]
+        """The hypothesis of the b-th detection, whose instances have the given shape; ``null`` if it is not chi.
+
+        Raises NumericalError as :func:`~sigad.knn.detection.require_apart` and
+        :func:`~sigad.knn.neighbourhood.require_distinct`.
+        """
+        require_apart(detections[b : b + 1])
+        inside = members(detections[b : b + 1], m)
+        require_distinct(detections[b : b + 1], inside)
+        inside = inside[0]
         indices, others = np.flatnonzero(inside), np.flatnonzero(~inside)
         moving = np.concatenate([detections.x_test[b][None], detections.x_train[b, indices]])
         step = (moving[0] - moving[1:].mean(axis=0)) / ((1 + 1 / m) * statistic)
@@ -369,7 +380,7 @@ def test_network_batch(
     p, low, high = (np.full(b, np.nan) for _ in range(3))
     status = np.where(found.selected, TESTED, NOT_SELECTED)
     regions, pieces = [rg.EMPTY] * b, np.zeros(b, np.int64)
-    seconds = np.full(b, (time.perf_counter() - start) / b)
+    seconds, reason = np.full(b, (time.perf_counter() - start) / b), np.full(b, "", object)
     for i in np.flatnonzero(found.selected):
         try:
             one = float(t[i]), shape
@@ -380,17 +391,15 @@ def test_network_batch(
             else:
                 hypothesis = NeighbourhoodHypothesis.of(network, found, i, test.m, *one, null=of_statistics(null, i))
             result = run(hypothesis, tolerance=tolerance)
-        except NumericalError:
-            if b == 1:
-                raise
-            status[i] = FAILED
+        except NumericalError as error:
+            status[i], reason[i] = FAILED, str(error)
             continue
         p[i], low[i], high[i] = result.p_value, result.p_low, result.p_high
         regions[i], pieces[i], seconds[i] = result.region, result.n_evaluations, seconds[i] + result.seconds
     region = np.full((b, max(1, *map(len, regions)), 2), np.inf)
     for i, intervals in enumerate(regions):
         region[i, : len(intervals)] = intervals
-    return BatchResult(status, t, p, low, high, region, test.selections(found), pieces, seconds)
+    return BatchResult(status, t, p, low, high, region, test.selections(found), pieces, seconds, reason)
 
 
 test_network_batch.__test__ = False  # not a test case of pytest

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from sigad.inference import region as rg
-from sigad.inference.hypothesis import PiecewiseHypothesis, holding
+from sigad.inference.hypothesis import PiecewiseHypothesis
 from sigad.inference.region import Region
 from sigad.inference.truncated import Null
 from sigad.line import LineFunction, Restriction
@@ -60,5 +60,5 @@ class MaskHypothesis(PiecewiseHypothesis):
         """w/o-pp: the interval around the statistic in which the scores are linear and the mask is the observed one,
         (1, 2)."""
         piece = self.piece()
-        found = holding(self.region(piece)[0], self.statistic)
-        return rg.component(rg.intersection(found, piece), self.statistic)
+        found = self.interior(rg.intersection(self.region(piece)[0], piece))
+        return rg.component(found, self.statistic)
