@@ -87,7 +87,9 @@ def require_distinct(detections: Detections, inside: NDArray[np.bool_]) -> None:
     for b in np.flatnonzero((nearest[:, 1:] == nearest[:, :-1]).any(axis=-1)):
         instances = detections.x_train[b, inside[b]]
         if len(np.unique(instances, axis=0)) < len(instances):
-            raise NumericalError("one of the nearest instances is a copy of another: remove copies of the same instance")
+            raise NumericalError(
+                "one of the nearest instances is a copy of another: remove copies of the same instance"
+            )
 
 
 def _gather(instances: NDArray, inside: NDArray[np.bool_]) -> NDArray:
