@@ -107,6 +107,12 @@ def test_sets_survive_saving(category, tmp_path):
     assert (before.names, before.patch, before.name) == (after.names, after.patch, after.name)
     with pytest.raises(MissingDataError, match="prepares the images"):
         im.ImageSet.load(tmp_path / "y.npy", tmp_path / "y.json")
+    np.save(tmp_path / "x.npy", 255 - before.images)
+    with pytest.raises(InvalidInputError, match=r"x\.npy was altered.*remove it"):
+        im.ImageSet.load(tmp_path / "x.npy", tmp_path / "x.json")
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(InvalidInputError, match=r"x\.json cannot be read"):
+        im.ImageSet.load(tmp_path / "x.npy", tmp_path / "x.json")
 
 
 def test_splits_are_disjoint_and_hold_normal_images_only():

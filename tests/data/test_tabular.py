@@ -89,6 +89,23 @@ class TestMakeTable:
         with pytest.raises(ConfigurationError, match=r"'good'.*values of 'state' are: fine, odd, broken"):
             make_table("people", frame, label="state", normal="good")
 
+    def test_every_column_left_out_is_named_with_the_reason(self, frame):
+        notes = make_table("people", frame, label="state", normal="fine").notes
+        assert "identifiers left out: StudentID" in notes and "indicators left out: gender" in notes
+        assert "columns that are not numeric left out: town" in notes
+
+    def test_a_column_of_numbers_with_some_text_is_an_error(self, frame):
+        frame["weight"] = [str(value) for value in frame["weight"][:-2]] + ["?", "n/k"]
+        with pytest.raises(InvalidInputError, match=r"'weight' holds numbers but for 2 of 60 cells \('\?', 'n/k'\)"):
+            make_table("people", frame, label="state", normal="fine")
+        assert make_table("people", frame, columns=["height", "count"], label="state", normal="fine").x.shape[1] == 2
+
+    @pytest.mark.parametrize("value", [1e308, -1e200])
+    def test_values_whose_squares_overflow_name_their_column(self, frame, value):
+        frame.loc[3, "height"] = value
+        with pytest.raises(InvalidInputError, match=r"'people': height holds values beyond 1e\+150"):
+            make_table("people", frame, label="state", normal="fine")
+
     def test_other_mistakes_are_named(self, frame):
         with pytest.raises(ConfigurationError, match=r"town are not numeric"):
             make_table("people", frame, columns=["town", "weight"], label="state", normal="fine")

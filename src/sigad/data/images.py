@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sigad.data.sealed import damaged, sha256
 from sigad.errors import InvalidInputError, MissingDataError
 
 DEFECTIVE = 0.25
@@ -69,7 +70,7 @@ class ImageSet:
         return np.argwhere(self.defect >= DEFECTIVE)
 
     def save(self, images: str | Path, facts: str | Path) -> None:
-        """Write the images (.npy) and everything else (.json)."""
+        """Write the images (.npy), and everything else with their checksum (.json)."""
         np.save(images, self.images)
         defects = np.argwhere(self.defect > 0)
         content = {
@@ -78,18 +79,28 @@ class ImageSet:
             "normal": self.normal.tolist(),
             "names": list(self.names),
             "columns": self.columns,
+            "checksum": sha256(images),
             "defects": [[*map(int, at), round(float(self.defect[tuple(at)]), 4)] for at in defects],
         }
         Path(facts).write_text(json.dumps(content) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, images: str | Path, facts: str | Path) -> "ImageSet":
-        """Read what :meth:`save` wrote; the images stay on disk."""
+        """Read what :meth:`save` wrote; the images stay on disk.
+
+        Raises MissingDataError or InvalidInputError if a file is not there, damaged, or one of another set.
+        """
         for path in (images, facts):
             if not Path(path).is_file():
                 raise MissingDataError(f"there is no file {path}: run the rule that prepares the images first")
-        content = json.loads(Path(facts).read_text(encoding="utf-8"))
-        stack, patch = np.load(images, mmap_mode="r"), content["patch"]
+        try:
+            content = json.loads(Path(facts).read_text(encoding="utf-8"))
+            checksum, patch = content["checksum"], content["patch"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged(facts, "cannot be read as one that sigad wrote") from error
+        if sha256(images) != checksum:
+            raise damaged(images, f"was altered after it was written, or does not belong to {facts}")
+        stack = np.load(images, mmap_mode="r")
         defect = np.zeros((len(stack), stack.shape[2] // patch, stack.shape[3] // patch), np.float32)
         for *at, share in content["defects"]:
             defect[tuple(at)] = share

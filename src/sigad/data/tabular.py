@@ -10,16 +10,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sigad.data.parquet import read_parquet, write_parquet
 from sigad.errors import ConfigurationError, InvalidInputError, MissingDataError
 from sigad.optional import needs
 
 with needs("pipeline"):
     import pandas as pd
+    import pyarrow as pa
 
 NUMERIC = "numeric"
 Label = str | int | float | bool
 
 _IDENTIFIER = re.compile(r"^([Uu]nnamed.*|[Ii]ndex|(.*[ _.-])?([Ii]d|ID)|.*[a-z]ID)$")
+# Squares of larger values, and sums of as many of them as a table has, leave the range of numbers.
+_LARGEST = 1e150
+# A column with a smaller share of text is meant to be one of numbers.
+_MOSTLY = 0.5
 _LABEL = "is normal"  # the column of a saved table that holds Table.normal
 
 
@@ -46,23 +52,21 @@ class Table:
         return len(self.x)
 
     def save(self, path: str | Path) -> None:
-        """Write the table as a parquet file with name and notes in its metadata."""
-        frame = pd.DataFrame(self.x, columns=list(self.columns)).assign(**{_LABEL: self.normal})
-        frame.attrs = {"name": self.name, "notes": list(self.notes)}
-        frame.to_parquet(path, index=False)
+        """Write the table as a parquet file with name and notes in its metadata (:mod:`sigad.data.sealed`)."""
+        columns = dict(zip(self.columns, self.x.T, strict=True)) | {_LABEL: self.normal}
+        write_parquet(path, pa.table(columns), {"content": "table", "name": self.name, "notes": list(self.notes)})
 
     @classmethod
     def load(cls, path: str | Path) -> "Table":
-        """Read a table that :meth:`save` wrote; raises MissingDataError when there is no such file."""
-        if not Path(path).is_file():
-            raise MissingDataError(f"there is no table at {path}: run the rule that prepares the data sets first")
-        frame = pd.read_parquet(path)
+        """Read a table that :meth:`save` wrote; MissingDataError or InvalidInputError if it is not there or damaged."""
+        table, facts = read_parquet(path, {"content": "table"})
+        columns = [name for name in table.column_names if name != _LABEL]
         return cls(
-            name=frame.attrs["name"],
-            x=frame.drop(columns=_LABEL).to_numpy(np.float64),
-            normal=frame[_LABEL].to_numpy(bool),
-            columns=tuple(frame.columns.drop(_LABEL)),
-            notes=tuple(frame.attrs["notes"]),
+            name=facts["name"],
+            x=np.column_stack([table[name].to_numpy() for name in columns]),
+            normal=table[_LABEL].to_numpy(),
+            columns=tuple(columns),
+            notes=tuple(facts["notes"]),
         )
 
 
@@ -195,9 +199,8 @@ def make_table(
     if isinstance(columns, str) and columns != NUMERIC:
         columns = [columns]
     if columns == NUMERIC:
-        columns, left_out = _numeric_columns(frame.drop(columns=label))
-        if left_out:
-            notes.append(f"identifiers and indicators left out: {', '.join(left_out)}")
+        columns, left_out = _numeric_columns(name, frame.drop(columns=label))
+        notes += [f"{reason} left out: {', '.join(names)}" for reason, names in left_out.items()]
     unknown = [column for column in columns if column not in frame]
     if unknown:
         raise ConfigurationError(f"data set {name!r} has no column {', '.join(unknown)}; its columns are: {existing}")
@@ -208,6 +211,12 @@ def make_table(
         raise ConfigurationError(f"data set {name!r}: the columns {', '.join(textual)} are not numeric; leave them out")
 
     numbers = frame[list(columns)].astype(np.float64).replace([np.inf, -np.inf], np.nan)
+    huge = numbers.columns[(numbers.abs() > _LARGEST).any()]
+    if len(huge):
+        raise InvalidInputError(
+            f"data set {name!r}: {', '.join(huge)} holds values beyond {_LARGEST:g}, whose squares overflow: "
+            "correct them, change the unit of the column, or leave it out of `columns`"
+        )
     complete = (numbers.notna().all(axis=1) & frame[label].notna()).to_numpy()
     if not complete.all():
         notes.append(f"{(~complete).sum()} of {len(frame)} rows dropped for missing values")
@@ -237,14 +246,34 @@ def _separator(path: Path) -> str:
         return max(",;\t|", key=file.readline().count)
 
 
-def _numeric_columns(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Names of the numeric columns, and of those left out because they identify rows or are indicators."""
-    kept, left_out = [], []
-    for column in frame.select_dtypes("number"):
+def _numeric_columns(name: str, frame: pd.DataFrame) -> tuple[list[str], dict[str, list[str]]]:
+    """Names of the numeric columns, and of all others by the reason why they are left out.
+
+    Raises InvalidInputError for a column of numbers with some text in it, which would vanish by one typing error.
+    """
+    kept, left_out = [], {}
+    for column in frame:
         values = frame[column]
-        numbers_rows = len(values) > 2 and pd.api.types.is_integer_dtype(values) and (values.diff().iloc[1:] == 1).all()
-        kind = left_out if numbers_rows or _IDENTIFIER.match(column) or values.nunique() == 2 else kept
-        kind.append(column)
+        if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+            text = values.dropna().astype(str)
+            wrong = text[pd.to_numeric(text, errors="coerce").isna()]
+            if len(text) and 0 < len(wrong) < _MOSTLY * len(text):
+                shown = ", ".join(map(repr, wrong.unique()[:5]))
+                raise InvalidInputError(
+                    f"data set {name!r}: the column {column!r} holds numbers but for {len(wrong)} of {len(text)} cells "
+                    f"({shown}): correct these, or name the columns that you want in `columns`"
+                )
+            reason = "columns that are not numeric"
+        elif _IDENTIFIER.match(column) or (
+            len(values) > 2 and pd.api.types.is_integer_dtype(values) and (values.diff().iloc[1:] == 1).all()
+        ):
+            reason = "identifiers"
+        elif values.nunique() == 2:
+            reason = "indicators"
+        else:
+            kept.append(column)
+            continue
+        left_out.setdefault(reason, []).append(column)
     return kept, left_out
 
 

@@ -4,6 +4,7 @@ The test is about pixels, so that everything between them and the features belon
 order of the channels, normalisation and upsampling are affine, and the network itself is piecewise linear.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sigad.data.sealed import damaged
 from sigad.errors import ConfigurationError, InvalidInputError, MissingDataError
 from sigad.models.architectures import TRAINED, build, train_small_cnn
 from sigad.models.weights import fetch_weights, read_onnx, read_state, squeezenet_names, torchvision_weights
@@ -102,21 +104,34 @@ class ImageFeatures(nn.Module):
 
 
 def save_features(entry: Mapping[str, Any], module: ImageFeatures, path: str | Path) -> None:
-    """Write a feature map and the entry that describes it to one file."""
-    plain = {key: value for key, value in entry.items() if value is not None}
-    torch.save({"entry": plain, "state": module.state_dict()}, path)
+    """Write a feature map, the entry that describes it and a checksum to one file."""
+    plain, state = {key: value for key, value in entry.items() if value is not None}, module.state_dict()
+    torch.save({"entry": plain, "state": state, "checksum": _checksum(plain, state)}, path)
 
 
 def restore_features(path: str | Path) -> ImageFeatures:
-    """Read what :func:`save_features` wrote; raises MissingDataError if there is no such file."""
+    """Read what :func:`save_features` wrote; MissingDataError or InvalidInputError if it is not there or damaged."""
     if not Path(path).is_file():
         raise MissingDataError(f"there is no file {path}: run the rule that prepares the features first")
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    entry, architecture = content["entry"], _architecture(content["entry"])
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        entry, checksum = content["entry"], content["checksum"]
+    except Exception as error:  # torch.load has no error of its own for what is not its file
+        raise damaged(path, "cannot be read as one that sigad wrote") from error
+    if checksum != _checksum(entry, content["state"]):
+        raise damaged(path, "was altered after it was written")
+    architecture = _architecture(entry)
     network = read_onnx(entry["path"]) if architecture == "onnx" else build(architecture)
     module = _assemble(entry, network)
     module.load_state_dict(content["state"])
     return module.eval().requires_grad_(False)
+
+
+def _checksum(entry: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(repr(sorted(entry.items())).encode())
+    for name, tensor in state.items():
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode() + tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_features(entry: Mapping[str, Any], data_dir: str | Path = "data", *, seed: int = 0) -> ImageFeatures:

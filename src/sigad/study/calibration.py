@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sigad.data.sealed import read_parquet, write_parquet
+from sigad.data.parquet import read_parquet, write_parquet
 from sigad.errors import InvalidInputError
 from sigad.study.kinds import Kind
 

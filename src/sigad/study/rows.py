@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sigad.data.sealed import damaged, read_parquet, write_parquet
+from sigad.data.parquet import read_parquet, write_parquet
+from sigad.data.sealed import damaged
 from sigad.study.run import Rows
 
 COLUMNS = pa.schema(

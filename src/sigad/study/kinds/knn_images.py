@@ -133,7 +133,7 @@ class KnnImages(KnnKind):
         # Features of the training and estimation patches rule a draw, passes of the two moving patches a search. The
         # small CNN sees 16 x 16 pixels in gray; what else there is, is taken for a ResNet-18 on 30 x 30 in colour.
         small = self.features == "small_cnn"
-        draw, search = (0.05, 0.25) if small else (0.4, 1.2)
+        draw, search = (0.035, 0.15) if small else (0.4, 1.2)
         selected = 1.0 if self.instance in ("anomaly", "image") else 1 - self.quantile
         patches = 96 if self.instance == "image" else 1
         return Cost(

@@ -85,10 +85,10 @@ class KnnSynthetic(KnnKind):
 
     def cost(self) -> Cost:
         # A problem fills arrays of n d numbers; each of the candidates k sorts n roots.
-        selected = 1.0 if self.signal else 1 - self.quantile
-        draw = 60e-6 + 30e-9 * self.n * self.d
-        region = selected * (15e-6 + len(self.candidates) * (3e-6 + 0.1e-6 * self.n))
-        return Cost(draw=draw, evaluation=draw, piece=region, search=region, memory=600)
+        numbers, selected = self.n * self.d, 1.0 if self.signal else 1 - self.quantile
+        draw = 45e-6 + 33e-9 * numbers
+        region = selected * (15e-6 + 15e-9 * numbers + len(self.candidates) * (1.5e-6 + 9e-9 * self.n))
+        return Cost(draw=draw, evaluation=draw, piece=region, search=region, memory=1500)
 
     def _detect(self, streams: Sequence[Streams], threshold: float) -> Iterator[tuple]:
         for block in blocks(len(streams), self.n * self.d):

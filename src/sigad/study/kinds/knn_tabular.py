@@ -90,10 +90,10 @@ class KnnTabular(KnnKind):
             )
 
     def cost(self) -> Cost:
-        # Drawing splits the table and computes up to 1,000 rows' distances.
+        # Drawing splits the table and computes distances of up to 1,000 rows.
         selected = 1.0 if self.instance == "anomaly" else 1 - self.quantile
         region = selected * (30e-6 + len(self.candidates) * (3e-6 + 0.1e-6 * self.n))
-        return Cost(draw=2e-3, evaluation=100e-6, piece=region, search=region, memory=800)
+        return Cost(draw=1e-3, evaluation=100e-6, piece=region, search=region, memory=800)
 
 
 class Trial(NamedTuple):

@@ -19,4 +19,4 @@ class ProposedAnyK(Method):
         return problems.selective(condition_on_k=False)
 
     def seconds(self, cost: Cost) -> float:
-        return cost.draw + 5 * cost.search  # a region for each candidate k
+        return cost.draw + 4 * cost.search  # a region for each candidate k
