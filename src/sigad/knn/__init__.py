@@ -8,6 +8,7 @@ _NAMES = {
     "EstimatedScale": "sigad.inference.estimated",
     "KnnSelection": "sigad.knn.detection",
     "NeighbourhoodSelection": "sigad.knn.against",
+    "NormalModel": "sigad.knn.normal_model",
     "detect": "sigad.knn.detection",
     "knn_test": "sigad.knn.neighbour",
     "knn_test_batch": "sigad.knn.neighbour",
