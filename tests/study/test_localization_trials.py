@@ -12,6 +12,7 @@ from sigad.study import methods
 from sigad.study.kinds.localization_synthetic import LocalizationSynthetic
 from sigad.study.localization_problems import draw_images
 from sigad.study.methods.permutation import Permutation
+from sigad.study.methods.proposed import Proposed
 from sigad.study.run import run_trials
 from sigad.study.seeds import trial_streams
 from tests.localization.small_detectors import small_unet
@@ -29,7 +30,8 @@ def model(tmp_path_factory):
 
 def run(method, model, repetitions=range(6), **changes):
     streams = trial_streams(3, "localization", "here", repetitions)
-    method = Permutation(permutations=40) if method == "permutation" else methods.load(method)()
+    if isinstance(method, str):
+        method = Permutation(permutations=40) if method == "permutation" else methods.load(method)()
     return run_trials(LocalizationSynthetic(**{**SETTING, **changes}), method, streams, model=model)
 
 
@@ -55,6 +57,16 @@ def test_naive_and_bonferroni(model):
     np.testing.assert_allclose(naive["p_value"], exact, rtol=1e-9)
     np.testing.assert_allclose(many["p_value"], np.minimum(1, 2.0**64 * exact), rtol=1e-9)
     assert (naive["null_true"] == False).all()  # noqa: E712
+
+
+def test_a_search_that_stops_at_the_decision_decides_alike(model):
+    trials, level = range(25), 0.3
+    every, some = run("proposed", model, trials), run(Proposed(decide_at=level), model, trials)
+    tested = every["status"] == "tested"
+    np.testing.assert_array_equal(some["status"], every["status"])
+    np.testing.assert_array_equal(some["p_value"][tested] <= level, every["p_value"][tested] <= level)
+    assert ((some["p_low"] > level) | (some["p_high"] <= level))[tested].all()
+    assert some["n_evaluations"].sum() < every["n_evaluations"].sum()
 
 
 def test_nothing_selected_is_a_row(model):

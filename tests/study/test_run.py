@@ -20,7 +20,14 @@ from sigad.study.run import run_experiment
 from sigad.study.seeds import trial_streams
 from tests.settings import SETTING
 
-CONFIG = {"repetitions": 250, "chunk_size": 100, "job_seconds": 60, "data": "data", "tabular": {"cancer": {}}}
+CONFIG = {
+    "alpha": 0.05,
+    "repetitions": 250,
+    "chunk_size": 100,
+    "job_seconds": 60,
+    "data": "data",
+    "tabular": {"cancer": {}},
+}
 ENTRY = {
     "kind": "knn_synthetic",
     "measure": "type1",
@@ -103,6 +110,8 @@ class TestCuttingTheGrid:
             "'canser'; did you mean 'cancer'",
         ),
         ({"measure": "fdr"}, "fdr"),
+        ({"methods": [{"proposed": {"decide_at": 0.1}}]}, "decides at 0.1"),
+        ({"methods": [{"proposed": {"decide_at": 0.05}}], "plot": {"type": "uniformity"}}, "and no other plot"),
         ({"omit": [{"n": 20, "methods": ["niave"]}]}, "'niave'; did you mean 'naive'"),
         ({"omit": [{"nn": 20, "methods": ["naive"]}]}, "'nn'; did you mean 'n'"),
     ],

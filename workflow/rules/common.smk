@@ -59,9 +59,15 @@ wildcard_constraints:
 
 
 onstart:
-    print(f"Data sets used: {', '.join(DATASETS)}", file=sys.stderr)
-    for name, reason in LEFT_OUT.items():
-        print(f"Data set left out: {name} ({reason})", file=sys.stderr)
+    # Only where jobs to be run draw on all tables that can be had.
+    named = {job.wildcards_dict.get("experiment") for job in workflow.dag.needrun_jobs()}
+    if any(
+        config["experiments"][name]["grid"].get("dataset") == "enabled"
+        for name in named - {None}
+    ):
+        print(f"Data sets used: {', '.join(DATASETS)}", file=sys.stderr)
+        for name, reason in LEFT_OUT.items():
+            print(f"Data set left out: {name} ({reason})", file=sys.stderr)
 
 
 onerror:

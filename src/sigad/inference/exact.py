@@ -12,7 +12,7 @@ from sigad.errors import InvalidInputError, NumericalError
 from sigad.inference import region as rg
 from sigad.inference.hypothesis import PiecewiseHypothesis
 from sigad.inference.region import Region
-from sigad.inference.result import TOLERANCE, Tolerance
+from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import (
     Alternative,
     Null,
@@ -79,7 +79,7 @@ def exact(
     hypothesis: PiecewiseHypothesis,
     *,
     alternative: Alternative = "two-sided",
-    tolerance: Tolerance | float = TOLERANCE,
+    tolerance: Tolerance | Decision | float = TOLERANCE,
     window: tuple[float, float] | None = None,
     exhaustive: bool = False,
     dtype: torch.dtype = torch.float32,
@@ -132,7 +132,7 @@ def exact(
 def _search(
     hypothesis: PiecewiseHypothesis,
     alternative: Alternative,
-    tolerance: Tolerance,
+    tolerance: Tolerance | Decision,
     widest: np.ndarray,
     exhaustive: bool,
     dtype: torch.dtype,

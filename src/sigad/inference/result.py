@@ -25,8 +25,10 @@ class Tolerance(NamedTuple):
     rtol: float = 0.01
 
     @classmethod
-    def of(cls, tolerance: "Tolerance | float") -> "Tolerance":
-        """A tolerance from a number, which is absolute, or from itself; checked."""
+    def of(cls, tolerance: "Tolerance | Decision | float") -> "Tolerance | Decision":
+        """A tolerance from a number, which is absolute, or from itself; checked. A decision is one, too."""
+        if isinstance(tolerance, Decision):
+            return tolerance
         try:
             atol, rtol = tolerance if isinstance(tolerance, tuple) else (float(tolerance), 0.0)
             if 0 <= atol < 1 and 0 <= rtol < 1:
@@ -43,6 +45,17 @@ class Tolerance(NamedTuple):
 
 
 TOLERANCE = Tolerance()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A tolerance for those who ask no more than whether ``p <= level``: the bounds are close enough when they tell."""
+
+    level: float
+
+    def met(self, p_low: ArrayLike, p_high: ArrayLike) -> NDArray[np.bool_]:
+        """Whether the bounds lie on one side of the level."""
+        return (np.asarray(p_low) > self.level) | (np.asarray(p_high) <= self.level)
 
 
 class _ArraysCompare:

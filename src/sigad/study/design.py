@@ -193,6 +193,11 @@ def _lay_out(name: str, entry: Mapping[str, Any], config: Mapping[str, Any], dat
     chosen = dict(methods.of(method) for method in entry["methods"])
     for identifier, method in chosen.items():
         methods.require_capabilities(identifier, method, kind)
+        if method.decides is not None and (entry["plot"]["type"] != "rates" or method.decides != config["alpha"]):
+            raise ConfigurationError(
+                f"the method {identifier!r} decides at {method.decides}, which serves rates at alpha = "
+                f"{config['alpha']} only if they are equal, and no other plot"
+            )
     omit = entry.get("omit") or ()
     for rule in omit:
         for method in rule["methods"]:

@@ -10,6 +10,7 @@ from scipy import special
 from sigad.data import noise
 from sigad.errors import ConfigurationError
 from sigad.inference.region import Region
+from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import Null, truncated_pvalue
 from sigad.knn.closed_form import order_region, selection_region
 from sigad.knn.covariance import statistic
@@ -107,8 +108,8 @@ class KnnProblems(DetectedProblems):
         """Observed test statistics, (B,)."""
         return statistic(self.detections.difference, self.covariance)
 
-    def selective(self, *, condition_on_k: bool = True) -> PValues:
-        """The selective test (Niihori et al. 2025, Theorem 4.1)."""
+    def selective(self, *, condition_on_k: bool = True, tolerance: Tolerance | Decision = TOLERANCE) -> PValues:
+        """The selective test (Niihori et al. 2025, Theorem 4.1), in closed form."""
         return self._truncated(selection_region(self.detections, condition_on_k=condition_on_k))
 
     def over_conditioned(self) -> PValues:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sigad.data import noise
 from sigad.inference.covariance import AutoregressiveCovariance, Covariance
 from sigad.inference.exact import exact
+from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import Null, truncated_pvalue
 from sigad.line import piecewise
 from sigad.localization.contrast import Contrast, contrast
@@ -99,9 +100,9 @@ class LocalizationProblems:
         """Log of the number of regions that could have been marked, 2^n for n pixels, (B,)."""
         return np.array([trial.found.mask.size * np.log(2) for trial in self.trials])
 
-    def selective(self) -> PValues:
+    def selective(self, *, tolerance: Tolerance | Decision = TOLERANCE) -> PValues:
         """The selective test (Katsuoka et al. 2026)."""
-        return PValues.of([exact(trial.hypothesis) for trial in self.trials])
+        return PValues.of([exact(trial.hypothesis, tolerance=tolerance) for trial in self.trials])
 
     def over_conditioned(self) -> PValues:
         """The selective test without parametric programming: only the linear piece that holds the observation."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import Null
 from sigad.study.seeds import Streams
 
@@ -70,8 +71,8 @@ class Problems(Protocol):
 
     def __getitem__(self, which: NDArray) -> "Problems": ...
 
-    def selective(self) -> PValues:
-        """The selective test: conditions on the selection and on nothing more."""
+    def selective(self, *, tolerance: Tolerance | Decision = TOLERANCE) -> PValues:
+        """The selective test: conditions on the selection and on nothing more; ``tolerance`` where it searches."""
         ...
 
     def over_conditioned(self) -> PValues:
@@ -87,7 +88,7 @@ class Neighbours(Problems, Protocol):
         """Log of the number of neighbours that could have been selected, (B,)."""
         ...
 
-    def selective(self, *, condition_on_k: bool = True) -> PValues: ...
+    def selective(self, *, condition_on_k: bool = True, tolerance: Tolerance | Decision = TOLERANCE) -> PValues: ...
 
 
 class Instances(Problems, Protocol):

@@ -14,6 +14,7 @@ from sigad.data.mvtec import require_images
 from sigad.data.patch_noise import NOISE_KINDS, Noise, estimate
 from sigad.errors import ConfigurationError, InvalidInputError, unknown
 from sigad.inference.region import Region
+from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import truncated_pvalue
 from sigad.knn.detection import Detections, Metric, detect_features, scores
 from sigad.study.kinds import Block, Cost
@@ -56,11 +57,12 @@ class KnnImageProblems(DetectedProblems):
             for b, t in enumerate(self.statistic)
         ]
 
-    def selective(self, *, condition_on_k: bool = True) -> PValues:
+    def selective(self, *, condition_on_k: bool = True, tolerance: Tolerance | Decision = TOLERANCE) -> PValues:
         """The selective test (Niihori et al. 2025, Theorem 4.1): the network and the neighbours' events."""
         from sigad.inference.exact import exact
 
-        return PValues.of([exact(hypothesis) for hypothesis in self.hypotheses(condition_on_k=condition_on_k)])
+        hypotheses = self.hypotheses(condition_on_k=condition_on_k)
+        return PValues.of([exact(hypothesis, tolerance=tolerance) for hypothesis in hypotheses])
 
     def over_conditioned(self) -> PValues:
         """w/o-pp: the network's linear piece and the order of the nearest instances, one interval."""

@@ -43,6 +43,11 @@ class Method(Settings):
         """
         raise NotImplementedError
 
+    @property
+    def decides(self) -> float | None:
+        """The level at which the p-values tell no more than whether they are below it; None if they are p-values."""
+        return None
+
     def seconds(self, cost: Cost) -> float:
         """What a trial takes, draw included, from what its kind says about the costs of its parts."""
         return cost.draw
