@@ -12,8 +12,9 @@ from sigad.blackbox import BlackBox, Detect, twice
 from sigad.checks import real_array
 from sigad.errors import InvalidInputError
 from sigad.inference import region as rg
-from sigad.inference.contrast import Contrast, linear_contrast
-from sigad.inference.covariance import Covariance, multiplication
+from sigad.inference.contrast import Contrast, linear_contrast, multiply
+from sigad.inference.covariance import Covariance
+from sigad.inference.estimated import EstimatedScale
 from sigad.inference.hypothesis import Hypothesis
 from sigad.inference.lattice import Lattice, as_lattice
 from sigad.inference.result import NOT_SELECTED, TESTED, TOLERANCE, TestResult, Tolerance
@@ -55,7 +56,10 @@ class SelectionHypothesis(Hypothesis):
     x: NDArray[np.float64]
     contrast: Contrast
     selection: NDArray
-    null: Null = "normal"
+
+    @property
+    def null(self) -> Null:
+        return self.contrast.null
 
     @property
     def statistic(self) -> float:
@@ -70,7 +74,7 @@ def selective_test(
     detect: Detect,
     contrast: ArrayLike | Callable[[NDArray], ArrayLike | None],
     *,
-    covariance: Covariance,
+    covariance: Covariance | EstimatedScale,
     engine: str | Lattice = "lattice",
     alternative: Alternative = "two-sided",
     tolerance: Tolerance | float = TOLERANCE,
@@ -118,7 +122,7 @@ def selective_test(
     if not 0 < level < 1:
         raise InvalidInputError(f"level must lie between 0 and 1, not {level}")
     data = real_array(x, "x")
-    multiplication(covariance, data.size)  # checked before anything is selected
+    multiply(covariance, np.zeros(data.size))  # checked before anything is selected
     detector = BlackBox(detect, x, memory_budget=memory_budget)
     selection = twice(lambda: detector(data[None])[0])
     weights = contrast(selection.copy()) if callable(contrast) else contrast
@@ -141,10 +145,11 @@ def selective_test(
     weights = real_array(weights, "contrast")
     if weights.shape != data.shape:
         raise InvalidInputError(f"the contrast has the shape {weights.shape}, x {data.shape}: they must be the same")
-    line = linear_contrast(weights, data, covariance)
+    line = linear_contrast(weights, float(weights.ravel() @ data.ravel()), covariance)
     hypothesis = SelectionHypothesis(detector, data, line, selection)
     found = engine(hypothesis, alternative=alternative, tolerance=tolerance)
-    low, high = found.confidence_interval(level)
+    # Of an estimated scale no interval is computed; the whole line covers with any probability.
+    low, high = found.confidence_interval(level) if line.null == "normal" else (-np.inf, np.inf)
     return SelectiveResult(
         status=TESTED,
         statistic=line.statistic,

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from sigad.errors import InvalidInputError
 from sigad.inference.covariance import Covariance, multiplication
+from sigad.inference.estimated import Estimated, EstimatedCovariance, EstimatedScale
 from sigad.inference.truncated import Null
 
 
@@ -33,15 +34,49 @@ class Contrast:
         return x + steps.reshape(-1, *[1] * self.direction.ndim) * self.direction
 
 
-def linear_contrast(weights: NDArray[np.float64], x: NDArray[np.float64], covariance: Covariance) -> Contrast:
-    """The weighted sum of x (*shape), for weights (*shape) that are not all zero, with its standard error.
+def linear_contrast(
+    weights: NDArray[np.float64],
+    effect: float,
+    covariance: Covariance | Estimated,
+    *,
+    factor: float = 1.0,
+) -> Contrast:
+    """The statistic of an effect: of the weighted sum of the data, or of its difference from that of independent data.
 
-    x is normal with this covariance; section 1 of ``docs/mathematics.md``.
+    Parameters
+    ----------
+    weights : (*shape), of data that are normal with this covariance; not all zero.
+    effect : the weighted sum of the data (minus that of the others).
+    covariance : of the data; if only its scale is estimated, the null law is a beta law.
+    factor : the effect's variance is so many times that of the weighted sum of the data.
+
+    Raises
+    ------
+    InvalidInputError
+        where the effect has no variance, and for a covariance that is not one.
     """
-    moved = multiplication(covariance, x.size)(weights.ravel())
-    variance = float(weights.ravel() @ moved)
+    moved = multiply(covariance, weights.ravel())
+    variance = factor * float(weights.ravel() @ moved)
     if not variance > 0:
         raise InvalidInputError(
-            "the contrast has no variance: it must not be all zero, and the covariance must be positive definite"
+            "the effect has no variance: weights must not be all zero, and the covariance must be positive definite"
         )
-    return Contrast(float(weights.ravel() @ x.ravel()), variance**0.5, (moved / variance**0.5).reshape(x.shape))
+    error, null = variance**0.5, "normal"
+    if isinstance(covariance, EstimatedScale):
+        df = covariance.degrees_of_freedom
+        null = ("signed-beta", df / 2, float(np.hypot(effect / error, df**0.5)))
+    return Contrast(effect, error, (moved / error).reshape(weights.shape), null)
+
+
+def multiply(covariance: Covariance | Estimated, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sigma times the weights (n,), for a covariance that is known, or known but for its estimated scale."""
+    if isinstance(covariance, EstimatedCovariance):
+        raise InvalidInputError(
+            "the covariance of all pixels cannot be estimated exactly: fix its shape, and estimate the scale only "
+            "(EstimatedScale)"
+        )
+    if isinstance(covariance, EstimatedScale):
+        if len(covariance):
+            raise InvalidInputError("one image has one scale: sum_of_squares must be a number")
+        return float(covariance.variance) * multiplication(covariance.shape, weights.size)(weights)
+    return multiplication(covariance, weights.size)(weights)

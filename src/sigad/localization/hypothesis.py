@@ -15,6 +15,9 @@ from sigad.localization.coarse import PIXELS, CoarseMap
 from sigad.localization.contrast import Contrast
 from sigad.localization.detector import Detector
 
+_WORKSPACE = 256
+"""A network is taken to need so many times the memory of its input."""
+
 
 @dataclass(frozen=True)
 class MaskHypothesis(PiecewiseHypothesis):
@@ -41,8 +44,10 @@ class MaskHypothesis(PiecewiseHypothesis):
         return self.contrast.statistic
 
     def same(self, z: NDArray[np.float64]) -> NDArray[np.bool_]:
-        masks = self.detector.masks(self.contrast.images(self.x, z))
-        return (self.coarse.tested(masks) == self.coarse.tested(self.mask[None])).all((1, 2))
+        step, observed = max(1, self.memory_budget // (_WORKSPACE * self.x.nbytes)), self.coarse.tested(self.mask[None])
+        parts = (self.contrast.images(self.x, z[i : i + step]) for i in range(0, len(z), step))
+        same = [(self.coarse.tested(self.detector.masks(part)) == observed).all((1, 2)) for part in parts]
+        return np.concatenate([np.zeros(0, bool), *same])
 
     def restriction(self, dtype: torch.dtype) -> Restriction:
         device, direction = self.detector.device, self.contrast.direction

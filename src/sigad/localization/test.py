@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sigad.checks import real_array
 from sigad.errors import InvalidInputError
 from sigad.inference import region as rg
+from sigad.inference.contrast import multiply
 from sigad.inference.covariance import Covariance
 from sigad.inference.engines import engine_of, way_out
 from sigad.inference.estimated import EstimatedScale
@@ -22,7 +23,7 @@ from sigad.inference.result import NOT_SELECTED, TESTED, TOLERANCE, TestResult, 
 from sigad.inference.truncated import Alternative
 from sigad.line import Restriction
 from sigad.localization.coarse import CoarseMap, parse_resolution
-from sigad.localization.contrast import contrast, multiply
+from sigad.localization.contrast import contrast
 from sigad.localization.detector import Detector, Localization
 from sigad.localization.hypothesis import MaskHypothesis
 from sigad.localization.regions import RegionsResult, connected
