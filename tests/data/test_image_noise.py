@@ -38,6 +38,8 @@ def test_products_and_likelihood_are_those_of_the_matrix(kind):
     deviations = rng.standard_normal((5, *SHAPE))
     expected = multivariate_normal(np.zeros(N), matrix).logpdf(deviations.reshape(5, -1)) / N
     np.testing.assert_allclose(covariance.log_likelihood(deviations), expected, rtol=1e-9)
+    drawn = np.stack([covariance.color(unit) for unit in np.eye(N)])  # transposed root
+    np.testing.assert_allclose(drawn.T @ drawn, matrix, atol=1e-10)
     regions = rng.random((3, *SHAPE[1:])) < 0.5
     statistic = standardised(covariance, deviations, contrasts(regions, SHAPE))
     for i, region in enumerate(regions):

@@ -32,11 +32,19 @@ class ImageCovariance(ABC):
         """K v for v (..., n)."""
 
     @abstractmethod
+    def _root(self, white: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Noise with the correlation K from standard normal noise (n,)."""
+
+    @abstractmethod
     def _quadratic(self, v: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
         """v' K^-1 v for v (m, n), and log det K."""
 
     def __matmul__(self, vector: ArrayLike) -> NDArray[np.float64]:
         return self.scale**2 * self.sd * self.correlate(self.sd * np.asarray(vector, np.float64))
+
+    def color(self, white: ArrayLike) -> NDArray[np.float64]:
+        """Noise of this covariance from standard normal noise (n,)."""
+        return self.scale * self.sd * self._root(np.asarray(white, np.float64))
 
     def log_likelihood(self, deviations: ArrayLike) -> NDArray[np.float64]:
         """Log density of deviations (m, C, H, W) from the mean, per number of an image, (m,)."""
@@ -60,6 +68,13 @@ class LowRank(ImageCovariance):
 
     def correlate(self, v):
         return self.rest * v + ((v @ self.directions.T) * self.values) @ self.directions
+
+    def _root(self, white):
+        # K = S (I + U'U) S with S = diag(rest)^(1/2), whose middle has a root by the singular values of U.
+        root = np.sqrt(self.rest)
+        _, singular, basis = np.linalg.svd(np.sqrt(self.values)[:, None] * self.directions / root, full_matrices=False)
+        more = np.expm1(0.5 * np.log1p(np.square(singular)))
+        return root * (white + basis.T @ (more * (basis @ white)))
 
     def _quadratic(self, v):
         # Woodbury: (R + V' L V)^-1 = R^-1 - R^-1 V' (L^-1 + V R^-1 V')^-1 V R^-1.
@@ -90,6 +105,13 @@ class KroneckerAutoregressive(ImageCovariance):
     def correlate(self, v):
         image = v.reshape(*v.shape[:-1], *self.shape)
         return (_powers(self.rows, self.shape[1]) @ image @ _powers(self.columns, self.shape[2])).reshape(v.shape)
+
+    def _root(self, white):
+        down, right = (
+            np.linalg.cholesky(_powers(correlation, n))
+            for correlation, n in ((self.rows, self.shape[1]), (self.columns, self.shape[2]))
+        )
+        return (down @ white.reshape(self.shape) @ right.T).ravel()
 
     def _quadratic(self, v):
         image = v.reshape(len(v), *self.shape)

@@ -156,9 +156,9 @@ def noise(covariance: Covariance, shape: tuple[int, ...], rng: np.random.Generat
 
     Parameters
     ----------
-    covariance : a variance, for any shape; (n,) variances, an (n, n) matrix, or an :class:`AutoregressiveCovariance` of
-        the n numbers of an instance, which are the last axes of the shape in row-major order. An autoregressive
-        covariance does not know n: the shape is then that of a single instance.
+    covariance : a variance, for any shape; (n,) variances or an (n, n) matrix of the n numbers of an instance, which
+        are the last axes of the shape in row-major order; or an operator that can ``color`` standard normal noise (n,)
+        of a single instance, such as :class:`AutoregressiveCovariance`: the shape is then that of one.
     shape : of the result.
 
     Raises
@@ -167,7 +167,7 @@ def noise(covariance: Covariance, shape: tuple[int, ...], rng: np.random.Generat
         for a shape that does not fit, or a covariance that is not positive definite or known by its products only.
     """
     white = rng.standard_normal(shape)
-    if isinstance(covariance, AutoregressiveCovariance):
+    if hasattr(covariance, "color"):
         return covariance.color(white.ravel()).reshape(shape)
     if not isinstance(covariance, np.ndarray) and hasattr(covariance, "__matmul__") and not hasattr(covariance, "cpu"):
         raise InvalidInputError("noise cannot be drawn from the products of a covariance: pass a matrix or variances")
