@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from torch import nn
+from torch.nn import functional as F
 
-from sigad.errors import InvalidInputError
+from sigad.errors import InvalidInputError, NumericalError
 from sigad.inference import region as rg
 from sigad.line import LineFunction, above, agreement, restrict, roots
 
@@ -92,3 +93,49 @@ def test_wrong_arguments():
             function(points, numbers)
     with pytest.raises(InvalidInputError, match="float32 or float64"):
         LineFunction(torch.tensor([0.0, 1.0]).double(), torch.zeros(2, 1, dtype=torch.float16))
+
+
+@pytest.mark.parametrize("outputs", [1, 7, 8, 16])
+def test_level_sets_in_any_layout_of_memory(outputs):
+    """A product of a matrix and a vector comes transposed."""
+    torch.manual_seed(0)
+    weight, x, direction = torch.randn(outputs, 4).double(), torch.randn(4).double(), torch.randn(4).double()
+    for product in (lambda x: weight @ F.relu(x[0]), lambda x: torch.mv(weight, F.relu(x[0]))):
+        f = restrict(product, x, direction, (-2.0, 2.0), dtype=torch.float64)
+        plain = LineFunction(f.breakpoints, f.values.contiguous())
+        observed = f(0.1) > 0.2
+        for read in (above, roots, lambda f, level, observed=observed: (agreement(f, level, observed),)):
+            for a, b in zip(read(f, 0.2), read(plain, 0.2), strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_nothing_to_compare():
+    """A function without numbers, of an input without numbers or of one that has some."""
+    x = torch.ones(3).double()
+    for f in (
+        restrict(lambda x: F.relu(x)[:, 3:], x, x, (-2.0, 2.0), dtype=torch.float64),
+        restrict(nn.ReLU(), x[:0], x[:0], (-2.0, 2.0), dtype=torch.float64),
+        restrict(lambda x: F.relu(x).reshape(0, 3), x[:0], x[:0], (-2.0, 2.0), dtype=torch.float64),
+    ):
+        assert f.shape.numel() == 0
+        assert [len(part) for part in above(f)] == [len(part) for part in roots(f)] == [0, 0]
+        observed = torch.zeros(f.shape, dtype=torch.bool)
+        assert agreement(f, 0.0, observed).tolist() == [[-2.0, 2.0]]  # nothing can disagree
+
+
+def test_numbers_that_are_none():
+    f = function([0.0, 1.0], [[1.0, 0.0], [0.0, 0.0]])
+    observed = torch.tensor([True, False])
+    for level in (float("nan"), np.nan, torch.tensor([0.0, np.nan])):
+        for read in (
+            lambda level: above(f, level),
+            lambda level: roots(f, level),
+            lambda level: agreement(f, level, observed),
+        ):
+            with pytest.raises(InvalidInputError, match="NaN"):
+                read(level)
+    assert len(above(f, np.inf)[0]) == 0 and above(f, -np.inf)[1].tolist() == [[0.0, 1.0]] * 2
+    with pytest.raises(NumericalError, match="finite"):
+        agreement(f / 0.0, 0.0, observed)
+    with pytest.raises(InvalidInputError, match="difference"):
+        above(f, f)

@@ -2,8 +2,11 @@
 
 import contextlib
 import functools
+import weakref
 from collections.abc import Callable, Sequence
+from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,7 +38,7 @@ WAY_OUT = {
 }
 
 
-class LineFunction:
+class LineFunction(Tensor):
     """A continuous piecewise-linear function on a window [a, b] of the real line, with tensors as values.
 
     It stands in for the tensor of one point: `shape`, `dim()` and every operation mean what they mean for the tensor at
@@ -43,7 +46,7 @@ class LineFunction:
 
     Args:
         breakpoints: (K,) float64, strictly increasing, K >= 2; the first and the last are the window.
-        values: (K, *shape) float32 or float64, the value at each breakpoint; linear in between.
+        values: (K, *shape) float32 or float64, the value at each breakpoint; linear in between. Both are copied.
 
     Raises:
         InvalidInputError: for other shapes or dtypes, values that are not finite, or unsorted breakpoints.
@@ -52,11 +55,15 @@ class LineFunction:
     Source: Sotoudeh & Thakur, "Computing Linear Restrictions of Neural Networks", NeurIPS 2019.
     """
 
-    FIELDS = frozenset({"breakpoints", "values", "windows", "_views"})
-    __array_ufunc__ = None  # numpy operands leave the operation to us
-    __hash__ = object.__hash__
+    # A subclass, because modules ask `isinstance(x, Tensor)` and go another way where it is not one. It has no memory
+    # of its own: what comes to torch past Python (scripted and compiled code, a missing rule) ends in
+    # `__torch_dispatch__`, and cannot take the stand-in for numbers. Only `type(x) is Tensor` can still tell the
+    # difference; witness.py finds out.
 
-    def __init__(self, breakpoints: Tensor, values: Tensor):
+    __array_ufunc__ = None  # numpy operands leave the operation to us
+    __hash__, __format__, __dir__ = object.__hash__, object.__format__, object.__dir__
+
+    def __new__(cls, breakpoints: Tensor, values: Tensor):
         if breakpoints.ndim != 1 or breakpoints.dtype != torch.float64 or len(breakpoints) < 2:
             raise InvalidInputError("breakpoints must be a float64 vector of at least two")
         if values.dtype not in DTYPES or values.shape[:1] != breakpoints.shape:
@@ -65,19 +72,37 @@ class LineFunction:
             raise InvalidInputError("breakpoints and values must be finite")
         if not (breakpoints[1:] > breakpoints[:-1]).all():
             raise InvalidInputError("breakpoints must increase strictly")
-        self._set(breakpoints, values.detach(), breakpoints[:: len(breakpoints) - 1].reshape(1, 2))
+        breakpoints = breakpoints.detach().clone()
+        return cls.of(breakpoints, values.detach().clone(), breakpoints[:: len(breakpoints) - 1].reshape(1, 2))
 
-    def _set(self, breakpoints: Tensor, values: Tensor, windows: Tensor) -> None:
-        # Within a propagation there may be several windows (m, 2). What lies between two of them is never looked at.
+    @classmethod
+    def of(cls, breakpoints: Tensor, values: Tensor, windows: Tensor) -> Self:
+        """A function on sorted disjoint windows (m, 2), unchecked; the tensors are not copied, and not to be changed.
+
+        What lies between two windows is never looked at.
+        """
+        self = cls.like(values.shape[1:], values.dtype, breakpoints.device)
         self.breakpoints, self.values, self.windows = breakpoints, values, windows
-        self._views = None  # all the functions that would share memory, were they tensors; None: it alone
+        self.views = None
         account(self)
+        return self
+
+    @classmethod
+    def like(cls, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Self:
+        """What torch takes for a tensor of this shape, without memory and without a function yet."""
+        return Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=device)
+
+    breakpoints: Tensor
+    values: Tensor
+    windows: Tensor
+    views: weakref.WeakSet | None
+    """All the functions that would or may share memory, were they tensors (see inplace.py); None: it alone."""
+    place: Callable[[], Tensor] | None
+    """Where among its `views` its numbers lie; None: unknown."""
 
     def derive(self, values: Tensor, breakpoints: Tensor | None = None) -> "LineFunction":
         """A function on the same window with other values (K, *shape), at other breakpoints if given. Unchecked."""
-        result = object.__new__(LineFunction)
-        result._set(self.breakpoints if breakpoints is None else breakpoints, values, self.windows)
-        return result
+        return LineFunction.of(self.breakpoints if breakpoints is None else breakpoints, values, self.windows)
 
     @property
     def shape(self) -> torch.Size:
@@ -129,22 +154,14 @@ class LineFunction:
     def __repr__(self) -> str:
         return f"LineFunction(shape={tuple(self.shape)}, pieces={self.pieces}, window={self.window})"
 
-    def __getattr__(self, name: str):
-        attribute = getattr(torch.Tensor, name, None)
-        if attribute is None:
-            raise AttributeError(name)
-        if callable(attribute):
-            return functools.partial(_dispatch, attribute, self)
-        if not hasattr(attribute, "__get__"):  # put on the class by copyreg, or by another package
-            raise UnsupportedOperationError(
-                f"the attribute .{name} of a tensor that depends on the line is not supported"
-            )
-        return _dispatch(attribute.__get__, self)
+    def __deepcopy__(self, memo: dict) -> "LineFunction":
+        return memo.setdefault(id(self), self.derive(self.values.clone()))
 
-    def __setattr__(self, name: str, value) -> None:
-        if name not in self.FIELDS:  # x.data = ..., x.requires_grad = ...
-            raise UnsupportedOperationError(f"setting .{name} of a tensor that depends on the line is not supported")
-        object.__setattr__(self, name, value)
+    def __copy__(self) -> "LineFunction":
+        return self.detach()  # as for tensors, which then share memory
+
+    def __reduce_ex__(self, protocol):
+        return LineFunction.of, (self.breakpoints, self.values, self.windows)
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
@@ -157,28 +174,54 @@ class LineFunction:
             raise unsupported(func, f"its result is {result.dtype}, not float32 or float64; leave out torch.autocast")
         return result
 
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        raise unsupported(func, "comes from code that torch does not run in Python, scripted or compiled, for instance")
 
-def _dispatch(func: Callable, *args, **kwargs):
-    return LineFunction.__torch_function__(func, (LineFunction,), args, kwargs)
+
+class Jumping(Tensor):
+    """Indices that an operation returns beside its values, of a maximum or a sorted order: they jump along the line.
+
+    A module may receive them and leave them alone. Everything else is refused.
+    """
+
+    __hash__, __format__, __dir__ = object.__hash__, object.__format__, object.__dir__
+
+    def __new__(cls, source: Callable, shape: torch.Size, device: torch.device):
+        self = Tensor._make_wrapper_subclass(cls, shape, dtype=torch.int64, device=device)
+        self.source = func_name(source)
+        return self
+
+    def __repr__(self) -> str:
+        return f"Jumping(the indices that '{self.source}' returns)"
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        raise UnsupportedOperationError(
+            f"torch operation '{func_name(func)}' on the indices that an operation returned for a tensor that depends "
+            "on the line: they jump; use the values only"
+        )
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        return cls.__torch_function__(func, types)
 
 
 def _operator(name: str) -> Callable:
-    def method(self, *args, **kwargs):
-        return _dispatch(getattr(torch.Tensor, name), self, *args, **kwargs)
+    original = getattr(Tensor, name)
+
+    @functools.wraps(original)
+    def method(self, other):
+        return original(self, torch.as_tensor(other) if isinstance(other, np.ndarray) else other)
 
     return method
 
 
-# Python looks operators up on the class, past __getattr__.
-for _kind in "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift".split():
+# torch leaves arrays to numpy, which would ask the function for its numbers.
+for _kind in "add sub mul truediv matmul".split():
     for _prefix in ("", "r", "i"):
-        if hasattr(torch.Tensor, f"__{_prefix}{_kind}__"):
+        if hasattr(Tensor, f"__{_prefix}{_kind}__"):
             setattr(LineFunction, f"__{_prefix}{_kind}__", _operator(f"__{_prefix}{_kind}__"))
-for _kind in (
-    "neg pos abs invert eq ne lt le gt ge getitem setitem len iter contains bool float int index complex array "
-    "deepcopy reduce_ex dlpack reversed"
-).split():
-    setattr(LineFunction, f"__{_kind}__", _operator(f"__{_kind}__"))
 
 
 def unsupported(func: Callable, why: str = "is neither affine nor piecewise linear, or has no rule") -> Exception:
@@ -218,43 +261,6 @@ def named(names: str, inplace: bool = True) -> list[Callable]:
                 if callable(getattr(space, alias, None)):
                     found.append(getattr(space, alias))
     return list(dict.fromkeys(found))
-
-
-def outermost(handler: Callable) -> Callable:
-    """Give a rule its in-place form: `relu_(x)`, `x += y` and `relu(x, inplace=True)` rebind the function x itself."""
-
-    @functools.wraps(handler)
-    def run(func, args, kwargs):
-        if kwargs.pop("out", None) is not None:
-            raise unsupported(func, "writing to out= is not supported")
-        name = func_name(func)
-        base = _without_inplace(func)
-        in_place = kwargs.pop("inplace", False) or base != func
-        result = handler(base, args, kwargs)
-        if not in_place:
-            return result
-        target = args[0]
-        if not isinstance(target, LineFunction) or target.shape != result.shape:
-            raise unsupported(func, "would write a function of the line into a tensor that cannot hold it")
-        if target._views is not None and len(target._views) > 1:
-            raise unsupported(func, f"changes a tensor in place that has views; write it out of place, without {name}")
-        target.breakpoints, target.values = result.breakpoints, result.values
-        return target
-
-    return run
-
-
-@functools.cache
-def _without_inplace(func: Callable) -> Callable:
-    """`Tensor.relu_` -> `Tensor.relu`, `Tensor.__iadd__` -> `Tensor.__add__`; others are returned as they are."""
-    name = getattr(func, "__name__", "")
-    if name.startswith("__i") and name != "__invert__" and hasattr(torch.Tensor, "__" + name[3:]):
-        return getattr(torch.Tensor, "__" + name[3:])
-    if name.endswith("_") and not name.endswith("__"):
-        for space in (torch.Tensor, torch, torch.nn.functional):
-            if hasattr(space, name[:-1]):
-                return getattr(space, name[:-1])
-    return func
 
 
 def align(functions: Sequence[LineFunction]) -> list[LineFunction]:

@@ -75,10 +75,10 @@ def inside(windows: Tensor, points: Tensor) -> Tensor:
 
 def changes(flags: Tensor) -> tuple[Tensor, Tensor]:
     """Segments and columns (both (m,)) where the boolean matrix `flags` (K, F) differs from one row to the next."""
-    if flags.shape[1] % 8:
+    if flags.shape[1] % 8 or not flags.numel():
         segment, column = torch.nonzero(flags[1:] ^ flags[:-1], as_tuple=True)
         return segment, column
-    packed = flags.view(torch.int64)  # eight flags at a time: changes are rare
+    packed = flags.contiguous().view(torch.int64)  # eight flags at a time: changes are rare
     segment, word = _nonzero(packed[1:] ^ packed[:-1])
     if not len(segment):
         return segment, word

@@ -1,10 +1,12 @@
 """Where a piecewise-linear function lies above a level."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from sigad.errors import InvalidInputError
+from sigad.errors import InvalidInputError, NumericalError
 from sigad.line import grid
 from sigad.line.function import LineFunction
 
@@ -65,6 +67,7 @@ def agreement(f: LineFunction, level: float | Tensor, observed: Tensor) -> np.nd
 
     Source: the region condition of Katsuoka et al., TMLR 2026, section on the selection event.
     """
+    observed = torch.as_tensor(observed)
     if observed.shape != f.shape or observed.dtype != torch.bool:
         raise InvalidInputError(f"observed must be boolean, of shape {tuple(f.shape)}")
     rows, threshold = _flat(f, level)
@@ -83,9 +86,19 @@ def agreement(f: LineFunction, level: float | Tensor, observed: Tensor) -> np.nd
 
 
 def _flat(f: LineFunction, level: float | Tensor) -> tuple[Tensor, float | Tensor]:
-    rows = f.values.reshape(len(f.values), -1)
+    rows = f.values.reshape(len(f.values), f.shape.numel())
+    if not torch.isfinite(rows).all():
+        raise NumericalError("the function is not finite on all of its window")
+    if isinstance(level, LineFunction):
+        raise InvalidInputError("the level must not depend on the line: take the level set of the difference")
+    if isinstance(level, np.ndarray):
+        level = torch.as_tensor(level)
     if not isinstance(level, Tensor):
-        return rows, level
+        if math.isnan(level):
+            raise InvalidInputError("the level must not be NaN")
+        return rows, float(level)
     if level.shape not in (f.shape, torch.Size([])):
         raise InvalidInputError(f"level must be a number or a tensor of shape {tuple(f.shape)}")
+    if level.isnan().any():
+        raise InvalidInputError("the level must not be NaN")
     return rows, level.to(rows).expand(f.shape).reshape(-1)

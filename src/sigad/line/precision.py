@@ -1,9 +1,14 @@
 """Single precision that is single precision: no TensorFloat-32, no bfloat16, whatever torch was told."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 
 import torch
+
+_LOCK = threading.Lock()
+_WITHIN: list[list[str]] = []
+"""What the settings were before, once for each thread that is within the block: torch keeps them for the process."""
 
 
 @contextlib.contextmanager
@@ -11,7 +16,8 @@ def full_precision(device: torch.device) -> Iterator[None]:
     """Within the block, float32 operations on the device round to float32.
 
     By default, convolutions on recent GPUs round their inputs to 10 bits, which moves end points by a thousandth and
-    loses short intervals. Automatic mixed precision around the block is off within it.
+    loses short intervals. Automatic mixed precision around the block is off within it. The last thread to leave puts
+    the settings back.
     """
     kinds = (
         torch.backends.cudnn.conv,
@@ -19,13 +25,17 @@ def full_precision(device: torch.device) -> Iterator[None]:
         torch.backends.mkldnn.conv,
         torch.backends.mkldnn.matmul,
     )
-    before = [kind.fp32_precision for kind in kinds]
     mixed = torch.amp.is_autocast_available(device.type)
-    try:
+    with _LOCK:
+        _WITHIN.append(_WITHIN[0] if _WITHIN else [kind.fp32_precision for kind in kinds])
         for kind in kinds:
             kind.fp32_precision = "ieee"
+    try:
         with torch.autocast(device.type, enabled=False) if mixed else contextlib.nullcontext():
             yield
     finally:
-        for kind, precision in zip(kinds, before, strict=True):
-            kind.fp32_precision = precision
+        with _LOCK:
+            before = _WITHIN.pop()
+            if not _WITHIN:
+                for kind, precision in zip(kinds, before, strict=True):
+                    kind.fp32_precision = precision

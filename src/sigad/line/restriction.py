@@ -5,13 +5,15 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from sigad.errors import InvalidInputError, NumericalError, UnsupportedOperationError
+from sigad.line import witness
 from sigad.line.fast.memory import WindowTooLong, give_back, metered, resident
-from sigad.line.function import LineFunction
+from sigad.line.function import Jumping, LineFunction
 from sigad.line.precision import full_precision
 
 MIN_POINTS = 40
@@ -22,15 +24,20 @@ USUAL, MOST = 0.25, 0.42
 leave gaps that the next, larger ones do not fit: the process takes two to three times as much."""
 
 
+RESOLUTION = 2.0**-40
+"""Windows shorter than this share of the largest |t| are not cut further: what only rounding keeps apart (kinks that
+coincide in exact arithmetic) does not get less by cutting."""
+
+
 class Restriction:
     """A piecewise-linear module restricted to the line x + t * direction, ready to be read on any window of t.
 
     Args:
         module: a torch.nn.Module, used unchanged (a copy is made only to change its dtype or device), or any function
             of tensors. It is run in the mode it is in; batch norm and dropout raise in training mode.
-        x, direction: tensors of one shape, without a batch dimension; the module sees (1, *x.shape). For several
-            inputs, sequences of them, where a direction of None marks an input that does not move and is handed over
-            as it is (a diffusion time, a mask), batch dimension included.
+        x, direction: tensors or arrays of one shape, real, without a batch dimension; the module sees (1, *x.shape).
+            They are copied. For several inputs, sequences of them, where a direction of None marks an input that does
+            not move and is handed over as it is (a diffusion time, a mask), batch dimension included.
         dtype: of the activations, float32 or float64. Breakpoints are float64 always.
         device: of the computation; that of x if None.
         memory_budget: bytes that activations may take at once. Longer windows are cut into chunks.
@@ -50,11 +57,14 @@ class Restriction:
     ):
         if dtype not in (torch.float32, torch.float64):
             raise InvalidInputError("dtype must be torch.float32 or torch.float64")
-        inputs, directions = ([x], [direction]) if isinstance(x, Tensor) else (list(x), list(direction))
+        inputs, directions = _sequence(x, "x"), _sequence(direction, "direction")
         if len(inputs) != len(directions) or all(d is None for d in directions):
             raise InvalidInputError("one direction per input, at least one of them not None")
-        for start, way in zip(inputs, directions, strict=True):
-            if way is not None and (start.shape != way.shape or not torch.isfinite(start + way).all()):
+        for i, (start, way) in enumerate(zip(inputs, directions, strict=True)):
+            if way is None:
+                continue
+            inputs[i], directions[i] = start, way = _moving(start), _moving(way)
+            if start.shape != way.shape or not torch.isfinite(start + way).all():
                 raise InvalidInputError("x and direction must have one shape, and be finite")
         lead = next(start for start, way in zip(inputs, directions, strict=True) if way is not None)
         self.device = torch.device(device) if device is not None else lead.device
@@ -63,11 +73,12 @@ class Restriction:
         # Line inputs in float64 whatever dtype: x + t * direction is rounded once.
         self.inputs = [
             (
-                _placed(start, dtype if way is None else torch.float64, self.device),
-                _placed(way, torch.float64, self.device),
+                _placed(start, dtype if way is None else torch.float64, self.device, way is not None),
+                _placed(way, torch.float64, self.device, True),
             )
             for start, way in zip(inputs, directions, strict=True)
         ]
+        self._vouched = False  # the module has been seen to be a function of its input
         self._pieces_per_unit = 0.0  # learned from the windows seen so far, to choose the next one's length
         self._points = MIN_POINTS
         self._resident = resident()
@@ -83,14 +94,16 @@ class Restriction:
 
         Raises:
             InvalidInputError: for windows that are empty, not finite, or not sorted and disjoint.
-            UnsupportedOperationError: by the first operation that is not piecewise linear, or if the module draws
-                random numbers.
-            NumericalError: if the memory budget is too small for a handful of points.
+            UnsupportedOperationError: by the first operation that is not piecewise linear, or if the module is no
+                function of its input (it draws random numbers, counts its calls, asks for the type of a tensor).
+            NumericalError: if the memory budget is too small, for a handful of points or for many kinks in one place;
+                if the output is not finite, or single precision is not enough for the module.
         """
         left = [(float(low), float(high)) for low, high in windows]
         ends = [-math.inf, *itertools.chain(*left), math.inf]
         if any(not a < b for a, b in itertools.pairwise(ends)):
             raise InvalidInputError(f"the windows {left} are not finite, sorted and disjoint, or one is empty")
+        reach = max(map(abs, itertools.chain(*left)), default=0.0)
         length = self._points / self._pieces_per_unit if self._pieces_per_unit else math.inf
         while left:
             now, later = _cut(left, length)
@@ -101,8 +114,11 @@ class Restriction:
                 results, pieces = self._run(now, int(share * self.memory_budget))
             except WindowTooLong as error:
                 points, needed = error.args
-                if share == MOST and points <= 4 * len(now):
-                    raise NumericalError(f"{points} points need {needed} bytes; raise memory_budget") from None
+                if share == MOST and (points <= 4 * len(now) or covered <= RESOLUTION * reach):
+                    raise NumericalError(
+                        f"{points} points at t = {now[0][0]}, on a length of {covered:.1g}, need {needed} bytes; "
+                        "raise memory_budget"
+                    ) from None
                 length = covered / 4
                 continue
             yield from results
@@ -117,14 +133,20 @@ class Restriction:
         points = ends.flatten()
         with torch.no_grad(), full_precision(self.device), metered(budget) as meter:
             moving = [self._input(*line, points, ends) for line in self.inputs]
-            random_state = _random_state(self.device)
-            result = self.module(*moving)
-            if not torch.equal(random_state, _random_state(self.device)):
-                # Constant on this window and another constant on the next: no function of the line at all.
+            sizes = [f.values.abs().max() for f in moving if isinstance(f, LineFunction) and f.shape.numel()]
+            state = {} if self._vouched else witness.state_of(self.module)
+            try:
+                result = self.module(*moving)
+            except RuntimeError as error:
+                if "TorchScript" in str(error):  # which wraps the errors that end it
+                    raise UnsupportedOperationError(_SCRIPTED) from error
+                raise
+            leaves, spec = tree_flatten(result)
+            if any(isinstance(leaf, Jumping) for leaf in leaves):
                 raise UnsupportedOperationError(
-                    "the module draws random numbers: draw them once, outside, and pass them in or keep them in buffers"
+                    f"the module returns {next(f for f in leaves if isinstance(f, Jumping))}: they jump along the line"
                 )
-        leaves, spec = tree_flatten(result)
+            self._ask_witness(leaves, state, ends, max(map(float, sizes), default=0.0))
         template = next(f for f in (*leaves, *moving) if isinstance(f, LineFunction))
         out = [_output(leaf, template) for leaf in leaves]
         pieces = max(f.pieces for f in out if isinstance(f, LineFunction)) - (len(windows) - 1)
@@ -134,13 +156,32 @@ class Restriction:
         parts = [[_within(leaf, ends[i : i + 1]) for leaf in out] for i in range(len(windows))]
         return [tree_unflatten(part, spec) for part in parts], pieces
 
+    def _ask_witness(self, leaves: list, state: dict, windows: Tensor, size: float) -> None:
+        """Raise unless the module itself, at a point of the windows, says what its restriction `leaves` says."""
+        point = witness.point_of(windows)
+        answers = []
+        if not self._vouched:
+            with witness.NoRandomNumbers():
+                answers.append(self._answer(point, self.module, self.dtype))
+        answers.append(self._answer(point, self.module, self.dtype))
+        if not self._vouched:
+            witness.compare_states(state, self.module)
+
+        def exact() -> list[Tensor]:
+            return self._answer(point, converted(self.module, torch.float64, self.device), torch.float64)
+
+        witness.compare(leaves, answers, point, size, exact)
+        self._vouched = True
+
+    def _answer(self, point: Tensor, module: Callable, dtype: torch.dtype) -> list[Tensor]:
+        inputs = [_owned(start) if way is None else (start + point * way).to(dtype)[None] for start, way in self.inputs]
+        return witness.answer(module, inputs)
+
     def _input(self, start: Tensor, way: Tensor | None, points: Tensor, windows: Tensor):
         if way is None:
-            return start
+            return _owned(start)  # the module may write into it
         values = (start + points.reshape(-1, *[1] * start.ndim) * way).to(self.dtype)
-        f = LineFunction(points, values[:, None])
-        f.windows = windows
-        return f
+        return LineFunction.of(points, values[:, None], windows)
 
 
 def _cut(windows: list[tuple[float, float]], length: float) -> tuple[list, list]:
@@ -166,9 +207,32 @@ def _within(leaf, window: Tensor):
     return part
 
 
-def _random_state(device: torch.device) -> Tensor:
-    """State of the generator that a module without one of its own draws from."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+_SCRIPTED = (
+    "scripted code runs past Python, where its operations cannot be seen: pass the module that it was scripted from"
+)
+
+
+def _sequence(value, name: str) -> list:
+    if isinstance(value, (Tensor, np.ndarray)):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    raise InvalidInputError(f"{name} must be a tensor or an array, or a sequence of them, not {type(value).__name__}")
+
+
+def _moving(value) -> Tensor:
+    """An input that moves, or its direction, as a tensor; by reference."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise InvalidInputError("x and direction must have no mask: fill the masked places of the array")
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(np.ascontiguousarray(value).reshape(value.shape))
+    if not isinstance(value, Tensor) or value.is_complex():
+        raise InvalidInputError("each x that moves, and its direction, must be a tensor or an array of real numbers")
+    return value
+
+
+def _owned(value):
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 def converted(module: Callable, dtype: torch.dtype, device: torch.device) -> Callable:
@@ -176,8 +240,13 @@ def converted(module: Callable, dtype: torch.dtype, device: torch.device) -> Cal
 
     A copy takes tens of milliseconds: convert a module that many restrictions share beforehand.
     """
+    if isinstance(module, torch.jit.ScriptFunction):
+        raise UnsupportedOperationError(_SCRIPTED)
     if not isinstance(module, torch.nn.Module):
         return module
+    scripted = [name for name, part in module.named_modules() if isinstance(part, torch.jit.ScriptModule)]
+    if scripted:
+        raise UnsupportedOperationError(f"module {scripted[0] or type(module).__name__!r}: {_SCRIPTED}")
     layout = torch.channels_last if (dtype, device.type) == (torch.float32, "cpu") else torch.contiguous_format
     weights = [p for p in module.parameters() if p.ndim == 4]
     state = itertools.chain(module.parameters(), module.buffers())
@@ -190,15 +259,21 @@ def converted(module: Callable, dtype: torch.dtype, device: torch.device) -> Cal
     return module
 
 
-def _placed(value, dtype: torch.dtype, device: torch.device):
+def _placed(value, dtype: torch.dtype, device: torch.device, moves: bool):
+    """A copy of an input in the dtype and on the device; of an input that does not move, integers stay integers."""
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(np.array(value))
     if not isinstance(value, Tensor):
         return value
-    return value.detach().to(device, dtype if value.is_floating_point() else value.dtype)
+    return value.detach().to(device, dtype if moves or value.is_floating_point() else value.dtype, copy=True)
 
 
 def _output(leaf, template: LineFunction):
     """Outputs without the batch dimension of one; constant ones as functions too."""
-    if isinstance(leaf, Tensor) and leaf.is_floating_point():
+    if not isinstance(leaf, Tensor):
+        return leaf
+    if not isinstance(leaf, LineFunction) and leaf.is_floating_point():
+        leaf = leaf.to(template.dtype).clone()  # of what may be a buffer of the module
         leaf = template.derive(leaf.expand(len(template.breakpoints), *leaf.shape))
     if isinstance(leaf, LineFunction) and leaf.ndim and leaf.shape[0] == 1:
         return leaf.derive(leaf.values[:, 0])

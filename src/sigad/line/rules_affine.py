@@ -6,31 +6,38 @@ product of two arguments to FACTORS; what runs on a batch (N, C, *spatial) to BA
 """
 
 import functools
-import weakref
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sigad.line.blank import Blank
 from sigad.line.fast.batch import over_batch
 from sigad.line.fast.contraction import convolution
 from sigad.line.fast.deferred import Deferred, convolve, normalize, per_channel, worth_waiting
-from sigad.line.function import LineFunction, func_name, named, outermost, pointwise, rule, unsupported
+from sigad.line.function import DTYPES, LineFunction, align, constant, func_name, named, pointwise, rule, unsupported
+from sigad.line.inplace import outermost, overwrite, share, writable
 
 VIEWS = (
     "view reshape flatten unflatten squeeze unsqueeze permute transpose t swapaxes swapdims movedim moveaxis expand "
     "expand_as broadcast_to view_as reshape_as contiguous narrow select split split_with_sizes chunk tensor_split "
-    "unbind diagonal detach ravel"
+    "hsplit vsplit dsplit unbind diagonal detach ravel"
 )
+MAYBE_VIEWS = "reshape flatten reshape_as contiguous ravel channel_shuffle einsum"
+"""These are views or copies in torch, depending on the layout in memory and on their arguments."""
 LINEAR = (
-    "add sub subtract rsub neg negative positive clone flip fliplr flipud roll rot90 repeat tile index_select gather "
+    "add sub subtract rsub neg negative clone flip fliplr flipud roll rot90 repeat tile index_select gather "
     "take_along_dim tril triu masked_fill where mean sum cumsum diff stack hstack vstack dstack repeat_interleave "
-    "pixel_shuffle pixel_unshuffle channel_shuffle"
+    "pixel_shuffle pixel_unshuffle trace index_add index_copy index_fill scatter_add select_scatter slice_scatter "
+    "diagonal_scatter"
 )
 FACTORS = {  # names: the position, and the names, of the two arguments of which only one may depend on the line
     "mul multiply matmul mm bmm mv dot inner outer": ((0, "input"), (1, "other", "mat2", "vec", "vec2", "tensor")),
     "linear": ((0, "input"), (1, "weight")),
     "addmm baddbmm addmv": ((1, "mat1", "batch1", "mat"), (2, "mat2", "batch2", "vec")),
+    "addcmul": ((1, "tensor1"), (2, "tensor2")),
+    "tensordot": ((0, "a"), (1, "b")),
 }
 BATCHED = {  # name: number of spatial axes
     **{f"{name}{n}d": n for n in (1, 2, 3) for name in ("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool")},
@@ -59,14 +66,15 @@ def only_first(func, args: tuple, kwargs: dict) -> tuple[LineFunction, tuple]:
     return f, rest
 
 
-@rule(*named(VIEWS), torch.Tensor.T.__get__, torch.Tensor.mT.__get__, torch.Tensor.__getitem__)
+@rule(*named(VIEWS), torch.Tensor.unfold, torch.Tensor.T.__get__, torch.Tensor.mT.__get__, torch.Tensor.__getitem__)
 @outermost
 def view(func, args, kwargs):
-    f, name = args[0] if args else kwargs["input"], func_name(func)
+    args = (args[0] if args else kwargs.pop("input"), *args[1:])
+    f, name = args[0], func_name(func)
     if depends(args[1:]):  # only its shape is asked for, as in expand_as(other)
         if name == "__getitem__":
             raise unsupported(func, "the index depends on the line")
-        args = (args[0], *(torch.empty(a.shape, device=f.device) if depends(a) else a for a in args[1:]))
+        args = (f, *(torch.empty(a.shape, device=f.device) if depends(a) else a for a in args[1:]))
         if not depends(f):
             return func(*args, **kwargs)
     if name == "view":  # the layout in memory is ours to choose, so what is a view in torch may need a copy here
@@ -78,11 +86,42 @@ def view(func, args, kwargs):
     if name == "moveaxis":
         func = torch.movedim  # an alias, which vmap does not know
     result = pointwise(func, args, kwargs)
-    for part in result if isinstance(result, (tuple, list)) else (result,):
-        f._views = weakref.WeakSet([f]) if f._views is None else f._views
-        part._views = f._views  # an in-place operation on one would go unseen in the other: `outermost` raises then
-        part._views.add(part)
+    if name == "__getitem__" and not _slices(args[1]):
+        return result
+    several = isinstance(result, (tuple, list))
+    for i, part in enumerate(result if several else [result]):
+
+        def step(place: Tensor, i=i) -> Tensor:
+            made = func(place, *args[1:], **kwargs)
+            return made[i] if several else made
+
+        share(f, part, None if name in MAYBE_VIEWS.split() else step)
     return result
+
+
+def _slices(index) -> bool:
+    """Whether an index makes a view, as numbers and slices do; lists, masks and tensors of indices make a copy."""
+    if isinstance(index, tuple):
+        return all(map(_slices, index))
+    if isinstance(index, (Tensor, np.ndarray)):
+        return index.ndim == 0 and torch.as_tensor(index).dtype not in (torch.bool, torch.uint8)
+    return index is None or index is Ellipsis or isinstance(index, slice) or _is_integer(index)
+
+
+def _is_integer(index) -> bool:
+    return hasattr(index, "__index__") and not isinstance(index, (bool, np.bool_))
+
+
+@rule(*named("positive"))
+def itself(func, args, kwargs):
+    return args[0] if args else kwargs["input"]
+
+
+@rule(*named("channel_shuffle"))
+@outermost
+def channel_shuffle(func, args, kwargs):
+    f, rest = only_first(func, args, kwargs)
+    return share(f, pointwise(func, (f, *rest), kwargs), None)
 
 
 @rule(*named(LINEAR))
@@ -105,6 +144,8 @@ def _register_product(names: str, factors) -> None:
         pair = [args[at] if at < len(args) else next(kwargs[k] for k in keys if k in kwargs) for at, *keys in factors]
         if all(depends(factor) for factor in pair):
             raise unsupported(func, "the product of two tensors that both depend on the line is not linear")
+        if func is F.linear and depends(args[0]) and not depends(args[1:]) and not kwargs:
+            return args[0].derive(F.linear(args[0].values, *(constant(c, args[0]) for c in args[1:])))  # needs no vmap
         return pointwise(func, args, kwargs)
 
 
@@ -117,7 +158,8 @@ def einsum(func, args, kwargs):
     operands = args[1] if isinstance(args[1], (list, tuple)) else args[1:]
     if sum(depends(operand) for operand in operands) > 1:
         raise unsupported(func, "the product of two tensors that both depend on the line is not linear")
-    return pointwise(func, (args[0], *operands), kwargs)
+    result = pointwise(func, (args[0], *operands), kwargs)
+    return share(next(operand for operand in operands if depends(operand)), result, None)
 
 
 @rule(*named("div divide true_divide truediv", inplace=True))
@@ -199,20 +241,89 @@ def convert(func, args, kwargs):
     f, *rest = (torch.empty_like(a.values[0]) if depends(a) and i else a for i, a in enumerate(args))
     if not depends(f):
         return func(f, *rest, **kwargs)
-    value = func(torch.empty(0, dtype=f.dtype, device=f.device), *rest, **kwargs)
+    value = func(torch.empty([1] * f.ndim, dtype=f.dtype, device=f.device), *rest, **kwargs)
     if not isinstance(value, Tensor) or value.dtype not in (torch.float32, torch.float64):
         raise unsupported(func, "only float32 and float64 are exact enough")
     if value.device != f.device:
         raise unsupported(func, "moves the computation to another device; choose it by restrict(device=...)")
-    return f if value.dtype == f.dtype else f.derive(f.values.to(value.dtype))
+    if value.dtype != f.dtype:
+        return f.derive(f.values.to(value.dtype))
+    if kwargs.get("copy") or (func is torch.Tensor.to and True in [a for a in rest if isinstance(a, bool)][1:]):
+        return f.derive(f.values)
+    return share(f, f.derive(f.values), None) if "memory_format" in kwargs else f
+
+
+@rule(*named("lerp"))
+@outermost
+def lerp(func, args, kwargs):
+    given = dict(zip(("input", "end", "weight"), args, strict=False)) | kwargs
+    if depends(given["weight"]) and (depends(given["input"]) or depends(given["end"])):
+        raise unsupported(func, "the product of two tensors that both depend on the line is not linear")
+    return pointwise(torch.lerp, (given["input"], given["end"], given["weight"]), {})
+
+
+@rule(*named("addcdiv"))
+@outermost
+def addcdiv(func, args, kwargs):
+    if depends(args[2:]) or depends(list(kwargs.values())):
+        raise unsupported(func, "the divisor depends on the line")
+    return pointwise(func, args, kwargs)
+
+
+@rule(*named("scatter"))
+@outermost
+def scatter(func, args, kwargs):
+    if kwargs.get("reduce") is not None:
+        raise unsupported(func, "only without reduce; there is scatter_add")
+    return pointwise(func, args, kwargs)
+
+
+@rule(F.grid_sample, F.max_unpool1d, F.max_unpool2d, F.max_unpool3d)
+def resample(func, args, kwargs):
+    f, rest = only_first(func, args, kwargs)
+    return pointwise(func, (f, *rest), kwargs)
+
+
+@rule(torch.Tensor.__setitem__)
+def set_item(func, args, kwargs):
+    target, index, value = args
+    writable(func, target)
+    if depends(index):
+        raise unsupported(func, "the index depends on the line")
+    numbers = target.shape.numel()
+    place = torch.arange(numbers, device=target.device).reshape(target.shape)[index]
+    old, *new = align([target, value] if depends(value) else [target])
+    new = new[0].values if new else torch.as_tensor(value, device=target.device)[None]
+    while new.ndim - 1 > place.ndim and new.shape[1] == 1:
+        new = new.squeeze(1)
+    new = new.reshape(len(new), *[1] * (place.ndim - new.ndim + 1), *new.shape[1:]).expand(-1, *place.shape)
+    values = old.values.reshape(len(old.values), numbers).clone()
+    values[:, place.flatten()] = new.reshape(len(new), -1).to(values.dtype)
+    overwrite(func, target, old.derive(values.reshape(old.values.shape)))
+
+
+@rule(torch.Tensor.copy_, torch.Tensor.fill_, torch.fill_, torch.Tensor.zero_, torch.zero_)
+def fill(func, args, kwargs):
+    target = args[0] if args else kwargs["input"]
+    writable(func, target)
+    given = [*args[1:], *(kwargs[name] for name in ("src", "other", "value") if name in kwargs), 0.0]
+    source = given[0] if depends(given[0]) else torch.as_tensor(given[0], dtype=target.dtype, device=target.device)
+    if depends(source):
+        source = pointwise(torch.broadcast_to, (source, target.shape), {})
+    else:
+        source = target.derive(source.expand(len(target.breakpoints), *target.shape))
+    return overwrite(func, target, source)
 
 
 @rule(*named(QUERIES, inplace=False), torch.Tensor.__len__)
 @rule(*[getattr(torch.Tensor, name).__get__ for name in PROPERTIES.split()])
 def query(func, args, kwargs):
     """What does not depend on t: a tensor of the same shape answers. The values stay as they are, or uncomputed."""
-    stand_in = lambda f: torch.empty((), dtype=f.dtype, device=f.device).expand(f.shape)  # noqa: E731
-    return func(*[stand_in(a) if depends(a) else a for a in args], **kwargs)
+    (f, *_) = functions = [a for a in (*args, *kwargs.values()) if depends(a)]
+    stand_in = {id(a): torch.empty((), dtype=a.dtype, device=a.device).expand(a.shape) for a in functions}
+    result = func(*[stand_in.get(id(a), a) for a in args], **{k: stand_in.get(id(v), v) for k, v in kwargs.items()})
+    like = isinstance(result, Tensor) and result.dtype in DTYPES and result.device == f.device
+    return Blank.of_tensor(result, f.windows) if like else result
 
 
 @rule(torch.Tensor.__iter__)

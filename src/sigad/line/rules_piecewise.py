@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from sigad.line import grid
 from sigad.line.activations import piecewise_linear
-from sigad.line.function import LineFunction, align, named, outermost, pointwise, rule, unsupported
+from sigad.line.function import Jumping, LineFunction, align, named, pointwise, rule, unsupported
+from sigad.line.inplace import outermost
 from sigad.line.rules_affine import only_first, over_batch
 
 KINKS = {  # names: (arguments after the tensor) -> the numbers at which the operation bends
@@ -102,7 +103,7 @@ def clamp(func, args, kwargs):
     return result
 
 
-@rule(*named("maximum minimum"))
+@rule(*named("maximum minimum fmax fmin"))
 @outermost
 def extremum(func, args, kwargs):
     pair = (*args, *kwargs.values())
@@ -113,13 +114,26 @@ def extremum(func, args, kwargs):
 
 
 @rule(torch.max, torch.min, torch.Tensor.max, torch.Tensor.min)
+@outermost
 def max_or_min(func, args, kwargs):
     largest = func.__name__ == "max"
-    if len(args) == 1 and not kwargs:
-        return (torch.amax if largest else torch.amin)(args[0])
-    if len(args) == 2 and isinstance(args[1], (Tensor, LineFunction)):
-        return (torch.maximum if largest else torch.minimum)(*args)
-    raise unsupported(func, "the indices that it returns jump")
+    f, *rest = *args, *(kwargs.pop(name) for name in ("input", "other") if name in kwargs)
+    if not rest and not kwargs:
+        return (torch.amax if largest else torch.amin)(f)
+    if rest and isinstance(rest[0], Tensor):
+        return (torch.maximum if largest else torch.minimum)(f, rest[0])
+    given = dict(zip(("dim", "keepdim"), rest, strict=False)) | kwargs
+    values = (torch.amax if largest else torch.amin)(f, **given)
+    kind = torch.return_types.max if largest else torch.return_types.min
+    return kind((values, Jumping(func, values.shape, f.device)))
+
+
+@rule(*named("aminmax"))
+@outermost
+def aminmax(func, args, kwargs):
+    f, rest = only_first(func, args, kwargs)
+    given = {name: value for name, value in kwargs.items() if value is not None}
+    return torch.return_types.aminmax((torch.amin(f, *rest, **given), torch.amax(f, *rest, **given)))
 
 
 @rule(*named("amax amin"))
@@ -130,7 +144,7 @@ def reduce(func, args, kwargs):
     dims = given.get("dim", ())
     dims = {d % max(f.ndim, 1) for d in ((dims,) if isinstance(dims, int) else dims)} or set(range(f.ndim))
     if not f.ndim:
-        return f
+        return f.derive(f.values)
     kept = [d for d in range(f.ndim) if d not in dims]
     groups = f.permute(*kept, *sorted(dims)).reshape(-1, math.prod(f.shape[d] for d in dims)).values
     groups = groups if func.__name__ == "amax" else -groups
@@ -138,14 +152,116 @@ def reduce(func, args, kwargs):
     return pointwise(func, (bent, sorted(dims), given.get("keepdim", False)), {})
 
 
+PAIRS = 2**22
+"""Pairs of numbers that are compared at once."""
+
+
+def sorted_values(f: LineFunction, dim: int, descending: bool) -> LineFunction:
+    """The numbers of f along an axis in order: each linear between the places where two of them cross."""
+    if not f.ndim:
+        return f.derive(f.values)
+    rows = f.movedim(dim, -1).values
+    n = rows.shape[-1]
+    rows = rows.reshape(len(rows), -1, n)
+    order = torch.argsort(rows, dim=2, stable=True)
+    found = []
+    for some in torch.nonzero((order[1:] != order[:-1]).any(2)).split(max(PAIRS // max(n, 1) ** 2, 1)):
+        segment, p = some.unbind(1)
+        ends = rows[segment, p].double(), rows[segment + 1, p].double()
+        start, stop = (end[:, :, None] - end[:, None] for end in ends)
+        problem, i, j = torch.nonzero((start < 0) & (stop > 0), as_tuple=True)
+        start, stop = start[problem, i, j], stop[problem, i, j]
+        found.append(grid.between(f.breakpoints, segment[problem], start / (start - stop)))
+    bent = refine(f, torch.cat(found)) if found else f
+    return pointwise(lambda x: x.sort(dim, descending=descending)[0], (bent,), {})
+
+
+def _ordered(func, f: LineFunction, values: LineFunction):
+    kind = getattr(torch.return_types, func.__name__)
+    return kind((values, Jumping(func, values.shape, f.device)))
+
+
+@rule(*named("sort"))
+@outermost
+def sort(func, args, kwargs):
+    f, rest = only_first(func, args, kwargs)
+    given = dict(zip(("dim", "descending"), rest, strict=False)) | kwargs
+    given.pop("stable", None)
+    return _ordered(func, f, sorted_values(f, given.get("dim", -1), given.get("descending", False)))
+
+
+@rule(*named("msort"))
+@outermost
+def msort(func, args, kwargs):
+    return sorted_values(args[0] if args else kwargs["input"], 0, False)
+
+
+@rule(*named("topk"))
+@outermost
+def topk(func, args, kwargs):
+    f, rest = only_first(func, args, kwargs)
+    given = dict(zip(("k", "dim", "largest", "sorted"), rest, strict=False)) | kwargs
+    if not given.get("sorted", True):
+        raise unsupported(func, "their order is not defined; leave out sorted=False")
+    dim = given.get("dim", -1)
+    values = sorted_values(f, dim, given.get("largest", True))
+    return _ordered(func, f, pointwise(torch.narrow, (values, dim, 0, given["k"]), {}) if f.ndim else values)
+
+
+@rule(*named("kthvalue median"))
+@outermost
+def kth_value(func, args, kwargs):
+    f, rest = only_first(func, args, kwargs)
+    median = func.__name__ == "median"
+    if median and not rest and not kwargs:
+        f = f.flatten()
+        return pointwise(torch.select, (sorted_values(f, 0, False), 0, (len(f) - 1) // 2), {})
+    given = dict(zip(("dim", "keepdim") if median else ("k", "dim", "keepdim"), rest, strict=False)) | kwargs
+    dim = given.get("dim", -1)
+    at = (f.shape[dim] - 1) // 2 if median and f.ndim else given.get("k", 1) - 1
+    values = sorted_values(f, dim, False)
+    if f.ndim:
+        values = pointwise(torch.narrow, (values, dim, at, 1), {})
+        values = values if given.get("keepdim", False) else pointwise(torch.squeeze, (values, dim), {})
+    return _ordered(func, f, values)
+
+
+@rule(torch.norm, torch.Tensor.norm, torch.linalg.norm, torch.linalg.vector_norm)
+@outermost
+def norm(func, args, kwargs):
+    f, rest = only_first(func, args, kwargs)
+    order = "p" if func in (torch.norm, torch.Tensor.norm) else "ord"
+    given = dict(zip((order, "dim", "keepdim"), rest, strict=False)) | kwargs
+    dim, p = given.get("dim"), given.get(order)
+    of_matrix = func is torch.linalg.norm and f.ndim > 1 and not isinstance(dim, int)
+    if given.get("dtype") is not None or isinstance(p, str) or p not in (1, math.inf, -math.inf) or of_matrix:
+        raise unsupported(func, "only the norms of vectors with p=1 and p=inf are piecewise linear")
+    dims = tuple(range(f.ndim)) if dim is None or dim == () else dim
+    size = f.abs()
+    if not f.ndim:
+        return size
+    reduction = {1: torch.sum, math.inf: torch.amax, -math.inf: torch.amin}[p]
+    return reduction(size, dim=dims, keepdim=given.get("keepdim", False))
+
+
+@rule(F.l1_loss)
+def l1_loss(func, args, kwargs):
+    names = ("input", "target", "size_average", "reduce", "reduction", "weight")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    if any(given.get(name) is not None for name in ("size_average", "reduce", "weight")):
+        raise unsupported(func, "only with the argument reduction")
+    error = (given["input"] - given["target"]).abs()
+    reduction = given.get("reduction", "mean")
+    return error if reduction == "none" else {"mean": torch.mean, "sum": torch.sum}[reduction](error)
+
+
 def _register_pool(name: str, spatial: int) -> None:
     pool = getattr(F, name)
 
-    @rule(*named(name, inplace=False))
+    @rule(*named(f"{name} {name}_with_indices", inplace=False))
     def max_pool(func, args, kwargs):
         f, rest = only_first(func, args, kwargs)
-        if kwargs.pop("return_indices", False):
-            raise unsupported(func, "the indices that it returns jump")
+        indices = kwargs.pop("return_indices", False) or func.__name__.endswith("_with_indices")
         _, best = over_batch(pool, f, rest, kwargs | {"return_indices": True}, spatial)
         size, out = f.shape[-spatial:], best.shape[-spatial:]
         options = dict(zip(("kernel_size", "stride", "padding", "dilation"), rest, strict=False)) | kwargs
@@ -161,7 +277,8 @@ def _register_pool(name: str, spatial: int) -> None:
             return torch.where(inside >= 0, numbers, -torch.inf)
 
         bent = bend_at_envelope(f, best.flatten(1), candidates)
-        return f.derive(over_batch(pool, bent, rest, kwargs, spatial), bent.breakpoints)
+        result = f.derive(over_batch(pool, bent, rest, kwargs, spatial), bent.breakpoints)
+        return (result, Jumping(func, result.shape, f.device)) if indices else result
 
 
 for _n in (1, 2, 3):

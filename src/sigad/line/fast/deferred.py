@@ -25,18 +25,21 @@ class Deferred(LineFunction):
         resize: a linear map of images (N, C, *spatial), to be applied to the only part, without a shift; or None.
     """
 
-    FIELDS = LineFunction.FIELDS | {"parts", "shift", "resize", "_whole", "_spatial"}
-
-    def __init__(self, parts: Sequence[LineFunction], shift: Tensor | None = None, resize: partial | None = None):
+    def __new__(cls, parts: Sequence[LineFunction], shift: Tensor | None = None, resize: partial | None = None):
         if len(parts) == 1 and resize is None and isinstance(parts[0], Deferred) and parts[0].concatenates:
             parts = parts[0].parts
-        self.breakpoints, self.windows, self._views = common_breakpoints(parts), parts[0].windows, None
+        first = parts[0]
+        spatial = first.shape[2:]
+        if resize is not None:
+            spatial = resize(torch.empty((1, 1, *spatial), device=first.device)).shape[2:]
+        shape = torch.Size((1, sum(f.shape[1] for f in parts), *spatial))
+        self = cls.like(shape, first.dtype, first.device)
+        self.breakpoints, self.windows, self.views = common_breakpoints(parts), first.windows, None
         # Operations in place rebind the values of a function: hold on to those of now.
         self.parts, self._whole = [_as_of_now(f) for f in parts], None
-        self.shift, self.resize = None if shift is None else constant(shift, parts[0]), resize
-        self._spatial = parts[0].shape[2:]
-        if resize is not None:
-            self._spatial = resize(torch.empty((1, 1, *self._spatial), device=self.device)).shape[2:]
+        self.shift, self.resize = None if shift is None else constant(shift, first), resize
+        self._shape = shape
+        return self
 
     @property
     def waiting(self) -> bool:
@@ -50,9 +53,7 @@ class Deferred(LineFunction):
 
     @property
     def shape(self) -> torch.Size:
-        if not self.waiting:
-            return self._whole.shape
-        return torch.Size((1, sum(f.shape[1] for f in self.parts), *self._spatial))
+        return self._shape if self.waiting else self._whole.shape
 
     @property
     def dtype(self) -> torch.dtype:
@@ -62,7 +63,7 @@ class Deferred(LineFunction):
     def values(self) -> Tensor:
         if self.waiting:
             if self.resize is not None:
-                values = over_batch(self.resize, self.parts[0], (), {}, len(self._spatial))
+                values = over_batch(self.resize, self.parts[0], (), {}, len(self._shape) - 2)
             else:
                 # Without the batch axis of one: torch keeps the channels-last layout of rank 4, not that of rank 5.
                 parts = [f.values[:, 0] for f in align(self.parts)]

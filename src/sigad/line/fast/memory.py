@@ -3,14 +3,18 @@
 import contextlib
 import ctypes
 import functools
+import itertools
 import mmap
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Hashable
 
+import torch
 from torch import Tensor
 
-_METERS: list["Meter"] = []
+_THREAD = threading.local()
+"""Holds the meter in force: each thread has its own."""
 
 WORKSPACE = 4
 """Tensors of the size of a layer's refined input that a rule may hold at once, beyond the live functions."""
@@ -29,7 +33,8 @@ class Meter:
 
     def live(self) -> int:
         storages = {s.data_ptr(): s.nbytes() for s in (f.values.untyped_storage() for f in self.functions)}
-        return sum(storages.values()) + sum(made.numel() * made.element_size() for _, made in self.kept.values())
+        kept = itertools.chain.from_iterable(self.kept.values())
+        return sum(storages.values()) + sum(tensor.numel() * tensor.element_size() for tensor in kept)
 
     def reserve(self, points: int, row_bytes: int) -> None:
         needed = self.live() + WORKSPACE * points * row_bytes
@@ -42,12 +47,16 @@ class Meter:
 def metered(budget: int):
     """Within the block, breakpoints that would exceed the budget (bytes) raise WindowTooLong. Yields the meter."""
     keep_freed()
-    meter = Meter(budget)
-    _METERS.append(meter)
+    meter, outer = Meter(budget), _meter()
+    _THREAD.meter = meter
     try:
         yield meter
     finally:
-        _METERS.remove(meter)
+        _THREAD.meter = outer
+
+
+def _meter() -> Meter | None:
+    return getattr(_THREAD, "meter", None)
 
 
 def resident() -> int:
@@ -83,22 +92,25 @@ _M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1  # of malloc.h; what does not know mallo
 
 def kept(purpose: Hashable, source: Tensor, make: Callable[[], Tensor]) -> Tensor:
     """What `make` makes out of the parameter `source`, made once in a propagation: its passes share the parameter."""
-    if not _METERS or source.is_inference():  # such a tensor does not count its changes
+    meter = _meter()
+    if meter is None:
         return make()
-    # Not longer than a propagation: a parameter that its owner changes by way of `.data` tells nobody.
-    key = (purpose, source.data_ptr(), source.shape, source.stride(), source._version)
-    if key not in _METERS[-1].kept:
-        _METERS[-1].kept[key] = source, make()  # the source, so that nothing else gets its address
-    return _METERS[-1].kept[key][1]
+    key = (purpose, source.data_ptr(), source.shape, source.stride())
+    # By the numbers: a parameter that its owner changes by way of `.data` tells nobody.
+    if key not in meter.kept or not torch.equal(meter.kept[key][0], source):
+        meter.kept[key] = source.clone(), make()
+    return meter.kept[key][1]
 
 
 def account(function) -> None:
     """Count a new line function."""
-    if _METERS:
-        _METERS[-1].functions.add(function)
+    meter = _meter()
+    if meter is not None:
+        meter.functions.add(function)
 
 
 def reserve(points: int, row_bytes: int) -> None:
     """Ask for room for a tensor of so many points."""
-    if _METERS:
-        _METERS[-1].reserve(points, row_bytes)
+    meter = _meter()
+    if meter is not None:
+        meter.reserve(points, row_bytes)
