@@ -34,7 +34,7 @@ def line(*shape: int, pieces: int = 4) -> LineFunction:
 def check(operation, *functions: LineFunction) -> None:
     """The operation on functions equals the operation on their values, at random points and at the breakpoints."""
     result = operation(*[f.derive(f.values) for f in functions])
-    t = torch.cat([torch.rand(50, generator=G, dtype=torch.float64) * 2 - 1, functions[0].breakpoints])
+    t = torch.cat([torch.rand(12, generator=G, dtype=torch.float64) * 2 - 1, functions[0].breakpoints])
     flat = result if isinstance(result, (tuple, list)) else [result]
     at_points = [f(t) for f in functions]
     for i in range(len(t)):

@@ -24,7 +24,7 @@ USUAL, MOST = 0.25, 0.42
 leave gaps that the next, larger ones do not fit: the process takes two to three times as much."""
 
 
-RESOLUTION = 2.0**-40
+RESOLUTION = {torch.float32: 2.0**-24, torch.float64: 2.0**-40}
 """Windows shorter than this share of the largest |t| are not cut further: what only rounding keeps apart (kinks that
 coincide in exact arithmetic) does not get less by cutting."""
 
@@ -114,7 +114,7 @@ class Restriction:
                 results, pieces = self._run(now, int(share * self.memory_budget))
             except WindowTooLong as error:
                 points, needed = error.args
-                if share == MOST and (points <= 4 * len(now) or covered <= RESOLUTION * reach):
+                if share == MOST and (points <= 4 * len(now) or covered <= RESOLUTION[self.dtype] * reach):
                     raise NumericalError(
                         f"{points} points at t = {now[0][0]}, on a length of {covered:.1g}, need {needed} bytes; "
                         "raise memory_budget"
