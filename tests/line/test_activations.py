@@ -66,3 +66,42 @@ def test_errors():
 
     with pytest.raises(InvalidInputError, match="no activation"):
         piecewise(Functional())
+
+
+class Own(nn.SiLU):
+    """A subclass with another name, as libraries have them."""
+
+
+class Scaled(nn.SiLU):
+    def forward(self, x):
+        return 2.0 * super().forward(x)
+
+
+def test_every_place_of_an_activation_is_replaced():
+    class Parent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = self.second = nn.SiLU()
+            self.own, self.scaled = Own(), Scaled()
+
+        def forward(self, x):
+            return self.own(self.second(self.first(x)))
+
+    copy = piecewise(Parent())
+    assert isinstance(copy.first, PiecewiseLinear) and copy.second is copy.first
+    assert isinstance(copy.own, PiecewiseLinear) and isinstance(copy.scaled, Scaled)
+    x = torch.linspace(-3, 3, 7)
+    f = restrict(copy, x, torch.ones(7), (-1.0, 1.0))
+    torch.testing.assert_close(f(0.3), copy(x + 0.3), rtol=1e-5, atol=1e-6)
+
+
+def test_an_activation_alone():
+    for activation in (nn.SiLU(), Own()):
+        assert isinstance(piecewise(activation), PiecewiseLinear)
+
+
+def test_modes_are_kept():
+    net = nn.Sequential(nn.SiLU(), nn.Dropout(), nn.SiLU()).eval()
+    net[1].train()
+    assert [m.training for m in piecewise(net)] == [False, True, False]
+    assert all(m.training for m in piecewise(net.train()).modules())

@@ -59,6 +59,9 @@ def piecewise(module: nn.Module, activations: Iterable[str] = ("SiLU", "GELU"), 
     minimises the largest error), and the asymptotic slopes of the activation beyond. The sup-norm error of each is its
     attribute `sup_error` and is logged. Use the copy as the detector *and* in the test: the test then stays exact.
 
+    Modes are kept, an activation that stands in several places stays one, and one that is the module itself is replaced
+    too, as are subclasses that do not have a `forward` of their own.
+
     Args:
         activations: names of classes in torch.nn; known are those in TAILS. Functional calls (F.silu) are not replaced.
 
@@ -70,20 +73,39 @@ def piecewise(module: nn.Module, activations: Iterable[str] = ("SiLU", "GELU"), 
     names = set(activations)
     if names - TAILS.keys() or knots < 3:
         raise InvalidInputError(f"activations must be among {sorted(TAILS)}, with at least 3 knots")
+    like = next(module.parameters(), torch.empty(0))
+    made: dict[int, PiecewiseLinear] = {}
+
+    def replaced(part: nn.Module) -> nn.Module:
+        name = _activation(part, names)
+        if name is None:
+            return part
+        if id(part) not in made:
+            made[id(part)] = _interpolant(part, TAILS[name], knots, like)
+            log.info("%s: sup-norm error %.3e", name, made[id(part)].sup_error)
+        return made[id(part)]
+
     result = copy.deepcopy(module)
-    found = 0
     for parent in list(result.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child).__name__ in names and type(child).__module__.startswith("torch.nn"):
-                setattr(parent, name, _interpolant(child, TAILS[type(child).__name__], knots, result))
-                found += 1
-                log.info("%s: sup-norm error %.3e", type(child).__name__, getattr(parent, name).sup_error)
-    if not found:
+        for name, child in list(parent._modules.items()):  # named_children() names each module once
+            if child is not None:
+                setattr(parent, name, replaced(child))
+    result = replaced(result)
+    if not made:
         raise InvalidInputError(f"the module has no activation module among {sorted(names)}")
     return result
 
 
-def _interpolant(activation: nn.Module, tails: tuple[float, float], knots: int, like: nn.Module) -> PiecewiseLinear:
+def _activation(part: nn.Module, names: set[str]) -> str | None:
+    """The name of the activation of torch.nn that a module is; None if it is none of these."""
+    for name in names:
+        kind = getattr(nn, name)
+        if isinstance(part, kind) and type(part).forward is kind.forward:
+            return name
+    return None
+
+
+def _interpolant(activation: nn.Module, tails: tuple[float, float], knots: int, like: Tensor) -> PiecewiseLinear:
     f = copy.copy(activation)
     f.inplace = False
     x = torch.linspace(-8, 8, 16001, dtype=torch.float64)
@@ -94,8 +116,7 @@ def _interpolant(activation: nn.Module, tails: tuple[float, float], knots: int, 
     share = torch.linspace(0, 1, knots, dtype=torch.float64)
     at = torch.searchsorted((mass - mass[0]) / (mass[-1] - mass[0]), share).clamp(0, len(x) - 1)
     at[0], at[-1] = 0, len(x) - 1
-    first = next((p for p in like.parameters()), torch.empty(0))
     result = PiecewiseLinear(x[at], y[at], tails)
     wide = torch.linspace(-64, 64, 128001, dtype=torch.float64)
     result.sup_error = float((result(wide) - f(wide)).abs().max())
-    return result.to(first.device, first.dtype)
+    return result.to(like.device, like.dtype).train(activation.training)
