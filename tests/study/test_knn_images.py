@@ -109,7 +109,7 @@ def test_settings_that_cannot_be_computed_are_named():
         KnnImages(**{**SETTING, "dataset": "tile"}).require(config)
 
 
-def test_a_map_and_examples_and_noise(images, features, monkeypatch):
+def test_a_map_and_examples_and_noise(images, features, monkeypatch, tmp_path):
     monkeypatch.setattr(knn_images, "BLOCK", (2, 6))
     monkeypatch.setattr(image_views, "BLOCK", (2, 6))
     setting = KnnImages(**SETTING)
@@ -119,6 +119,15 @@ def test_a_map_and_examples_and_noise(images, features, monkeypatch):
     np.testing.assert_array_equal(seen.rejected, benjamini_yekutieli(seen.selective.ravel()).reshape(2, 6) <= 0.1)
     found, looked_at = image_views.examples(setting, images, features, 1, alpha=0.5, attempts=12)
     assert found and looked_at["normal"] >= 1
+    assert len(seen.table) == 12 and seen.table["detected"].sum() == seen.detected.sum()
+    np.savez(tmp_path / "examples.npz", **image_views.examples_content(found, images))
+    np.savez(tmp_path / "none.npz", **image_views.examples_content([], images))
+    table, pixels = image_views.examples_table({"a": tmp_path / "none.npz", "gravel": tmp_path / "examples.npz"})
+    assert list(table["selective"]) == [example.selective for example in found] and set(table["dataset"]) == {"gravel"}
+    for example, (image, patch, neighbour) in zip(found, pixels.values(), strict=True):
+        np.testing.assert_array_equal(image, images.images[example.image])
+        np.testing.assert_array_equal(patch, example.patch)
+        np.testing.assert_array_equal(neighbour, example.neighbour)
     for example in found:
         np.testing.assert_array_equal(example.patch, images.patches([example.image], example.position)[0])
         assert (example.selective <= 0.5) == (example.truth == "anomaly")

@@ -1,11 +1,14 @@
 """Networks: how they were trained, and what a replaced activation looks like."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
+import torch
 from matplotlib.figure import Figure
 
 from sigad.figures.style import STYLE
+from sigad.line import piecewise
 
 
 def plot_training(frame: pd.DataFrame) -> Figure:
@@ -21,6 +24,17 @@ def plot_training(frame: pd.DataFrame) -> Figure:
         axis.legend()
         sns.despine(ax=axis)
     return figure
+
+
+def replacement(knots: int) -> tuple[pd.DataFrame, float]:
+    """The activation SiLU and its piecewise-linear replacement, as :func:`plot_activation` draws them, and the largest
+    difference of the two."""
+    smooth = torch.nn.Sequential(torch.nn.SiLU()).double()
+    replaced = piecewise(smooth, activations=["SiLU"], knots=knots)
+    at = replaced[0].knots.numpy()
+    x = np.union1d(np.linspace(-10, 10, 401), at)
+    values = {name: f(torch.from_numpy(x)).numpy() for name, f in (("SiLU", smooth), ("replacement", replaced))}
+    return pd.DataFrame({"x": x, **values, "is_knot": np.isin(x, at)}), replaced[0].sup_error
 
 
 def plot_activation(frame: pd.DataFrame) -> Figure:

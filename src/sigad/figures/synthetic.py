@@ -5,7 +5,21 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from sigad.data.synthetic import MODELS, draw_knn_instances
 from sigad.figures.style import STYLE, VALUES
+from sigad.study.kinds.knn_synthetic import KnnSynthetic
+from sigad.study.seeds import Streams
+
+
+def model_points(seed: int) -> pd.DataFrame:
+    """One trial of each model of the kind ``knn_synthetic`` in two dimensions: what :func:`plot_models` draws."""
+    default, parts = KnnSynthetic(), []
+    for model in MODELS:
+        stream = Streams(seed, "fig06_models", model, 0).data()
+        trial = draw_knn_instances([stream], model=model, n=default.n, d=2, clusters=default.clusters)
+        for role, points in {"training": trial.x_train[0], "test": trial.x_test}.items():
+            parts.append(pd.DataFrame({"model": model, "role": role, "x1": points[:, 0], "x2": points[:, 1]}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def plot_models(frame: pd.DataFrame) -> Figure:

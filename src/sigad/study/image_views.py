@@ -1,8 +1,10 @@
 """What single images show: examples of detected patches, a map of p-values over an image, and how well the noise model
 describes normal patches."""
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,6 +86,24 @@ def examples_content(found: Sequence[Example], images: ImageSet) -> dict[str, An
     return {"facts": pd.DataFrame(facts).to_json(orient="records", double_precision=15), **pixels}
 
 
+def examples_table(
+    paths: Mapping[str, str | Path],
+) -> tuple[pd.DataFrame, dict[int, tuple[NDArray, NDArray, NDArray]]]:
+    """The examples in the files of :func:`examples_content`, by data set: a row each, and (image, patch, neighbour)."""
+    frames, pixels = [], {}
+    for dataset, path in paths.items():
+        with np.load(path) as content:
+            facts = pd.read_json(io.StringIO(str(content["facts"])), orient="records", precise_float=True)
+            for i in range(len(facts)):
+                pixels[len(pixels)] = tuple(content[f"{name}_{i}"] for name in ("image", "patch", "neighbour"))
+            frames.append(facts.assign(dataset=dataset))
+    columns = ["dataset", "truth", "image", "row", "column", "patch", "score", "naive", "selective"]
+    return pd.concat(
+        [frame.reindex(columns=columns) for frame in frames if len(frame)] or [pd.DataFrame(columns=columns)],
+        ignore_index=True,
+    ), pixels
+
+
 @dataclass(frozen=True)
 class PValueMap:
     """The patches of one picture (C, H, W): (rows, columns) arrays of the share of defective pixels, whether the patch
@@ -97,6 +117,14 @@ class PValueMap:
     naive: NDArray[np.float64]
     selective: NDArray[np.float64]
     rejected: NDArray[np.bool_]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for each patch."""
+        rows, columns = np.indices(self.detected.shape)
+        names = ("defect", "detected", "naive", "selective", "rejected")
+        values = {name: getattr(self, name).ravel() for name in names}
+        return pd.DataFrame({"row": rows.ravel(), "column": columns.ravel(), **values})
 
 
 def pvalue_map(setting: KnnImages, images: ImageSet, features: Any, seed: int, *, level: float) -> PValueMap:
