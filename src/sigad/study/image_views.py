@@ -1,7 +1,7 @@
 """What single images show: examples of detected patches, a map of p-values over an image, and how well the noise model
 describes normal patches."""
 
-import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,7 +83,7 @@ def examples_content(found: Sequence[Example], images: ImageSet) -> dict[str, An
         place = {"image": images.names[example.image], "row": example.position[0], "column": example.position[1]}
         values = {name: getattr(example, name) for name in ("score", "naive", "selective")}
         facts.append({"truth": example.truth, **place, "patch": images.patch, **values})
-    return {"facts": pd.DataFrame(facts).to_json(orient="records", double_precision=15), **pixels}
+    return {"facts": json.dumps(facts), **pixels}
 
 
 def examples_table(
@@ -93,7 +93,7 @@ def examples_table(
     frames, pixels = [], {}
     for dataset, path in paths.items():
         with np.load(path) as content:
-            facts = pd.read_json(io.StringIO(str(content["facts"])), orient="records", precise_float=True)
+            facts = pd.DataFrame(json.loads(str(content["facts"])))
             for i in range(len(facts)):
                 pixels[len(pixels)] = tuple(content[f"{name}_{i}"] for name in ("image", "patch", "neighbour"))
             frames.append(facts.assign(dataset=dataset))
