@@ -62,6 +62,10 @@ METHODS = {
     "bonferroni_n": ("#117733", "*"),
     "permutation": ("#AA4499", "p"),
     "hotelling_t2": ("#CC79A7", "d"),
+    "conformal": ("#88CCEE", "h"),
+    "conformal_selective": ("#882255", "H"),
+    "conformal_unconditional": ("#999933", "8"),
+    "thinning": ("#DDCC77", "d"),
     "unselective_oracle": ("0.35", "<"),
     "uniform": ("0.6", ">"),
 }

@@ -116,14 +116,24 @@ class Detector:
         """The marked pixels (B, H, W) of images (B, C, H, W)."""
         return self._marked(self.scores(images))
 
+    def with_threshold(self, threshold: float) -> "Detector":
+        """A copy with another threshold."""
+        result = copy.copy(self)
+        result.threshold = real_number(threshold, "threshold")
+        return result
+
     def detect(self, x: NDArray[np.float64]) -> Localization:
         """What is marked in one image (C, H, W)."""
-        if self.within is not None and self.within.shape != x.shape[1:]:
-            raise InvalidInputError(f"within has the shape {self.within.shape}, the image {x.shape[1:]}")
-        scores = self.scores(x[None])[0]
+        return self.detect_all(x[None])[0]
+
+    def detect_all(self, images: NDArray[np.float64]) -> list[Localization]:
+        """What is marked in each of the images (B, C, H, W)."""
+        if self.within is not None and self.within.shape != images.shape[2:]:
+            raise InvalidInputError(f"within has the shape {self.within.shape}, the image {images.shape[2:]}")
+        scores = self.scores(images)
         if not np.isfinite(scores).all():
             raise InvalidInputError("the module returned values that are not finite")
-        return Localization(self._marked(scores), scores)
+        return [Localization(mask, values) for mask, values in zip(self._marked(scores), scores, strict=True)]
 
     def _marked(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
         above = scores > self.threshold

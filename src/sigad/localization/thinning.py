@@ -3,7 +3,7 @@
 import time
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from sigad.inference.covariance import Covariance, multiplication
@@ -40,10 +40,25 @@ def thinned_localization_test(
     ``selection`` is what was marked in the noisier copy, for which the threshold should have been chosen: its noise
     has (1 + tau^2) times the variance.
     """
-    started = time.perf_counter()
     x, x_ref = checked_images(x, x_ref)
     multiplication(covariance, x.size)  # checked before anything is selected
     detector = Detector(reconstruct, threshold=threshold, filter_size=filter_size, within=within)
+    return thinned_test(detector, x, x_ref, covariance, tau=tau, rng=rng, alternative=alternative, level=level)
+
+
+def thinned_test(
+    detector: Detector,
+    x: NDArray[np.float64],
+    x_ref: NDArray[np.float64],
+    covariance: Covariance,
+    *,
+    tau: float,
+    rng: np.random.Generator,
+    alternative: Alternative = "two-sided",
+    level: float = 0.95,
+) -> LocalizationResult:
+    """:func:`thinned_localization_test` for a detector; images (C, H, W) and covariance are taken as they are."""
+    started = time.perf_counter()
     halves = thin(x, covariance, tau=tau, rng=rng)
     found = detector.detect(halves.detection)
     if not found.mask.any():
@@ -72,4 +87,4 @@ def thinned_localization_test(
     )
 
 
-thinned_localization_test.__test__ = False  # not a test case of pytest
+thinned_localization_test.__test__ = thinned_test.__test__ = False  # not a test case of pytest

@@ -1,6 +1,6 @@
 """Problems of k-nearest-neighbour anomaly detection, wherever their instances come from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,8 @@ from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import Null, truncated_pvalue
 from sigad.knn.closed_form import order_region, selection_region
 from sigad.knn.covariance import statistic
-from sigad.knn.detection import METRICS, Detections
+from sigad.knn.detection import METRICS, Detections, detect
+from sigad.knn.thinning import thinned_knn_test
 from sigad.study.kinds import Kind
 from sigad.study.problems import PValues
 from sigad.study.seeds import Streams
@@ -77,20 +78,25 @@ class DetectedProblems:
 class KnnProblems(DetectedProblems):
     """B problems whose features are the instances themselves.
 
-    ``covariance`` of one instance, scalar or (B, d, d). For synthetic data, ``signal_difference`` (B, d), and ``noise``
-    its family and distance from normal.
+    ``covariance`` of one instance, scalar, (d, d) or (B, d, d). ``held_out`` (B, m, d) normal instances that serve for
+    nothing else, in random order. Of synthetic data there are as many as one wants, and instead ``centres`` (B, c, d),
+    the signals that normal instances may have, ``signal_difference`` (B, d), and ``noise`` its family and distance from
+    normal.
     """
 
     covariance: NDArray[np.float64]
+    held_out: NDArray[np.float64] | None = None
+    centres: NDArray[np.float64] | None = None
     signal_difference: NDArray[np.float64] | None = None
     noise: tuple[str, float] = ("normal", 0.0)
 
     def __getitem__(self, which: NDArray) -> "KnnProblems":
+        names = ("held_out", "centres", "signal_difference")
         return replace(
             self,
             **self._chosen(which),
             covariance=self.covariance[which] if self.covariance.ndim == 3 else self.covariance,
-            signal_difference=None if self.signal_difference is None else self.signal_difference[which],
+            **{name: None if getattr(self, name) is None else getattr(self, name)[which] for name in names},
         )
 
     @property
@@ -123,6 +129,49 @@ class KnnProblems(DetectedProblems):
         )
         difference = self.signal_difference + (test - neighbour)
         return np.sqrt((np.square(difference) / (2 * self.covariance)).sum(axis=-1))
+
+    def normals(self, streams: Sequence[Streams], count: int) -> Iterator["KnnProblems"]:
+        """The problems of further normal instances with the same training instances and threshold."""
+        for b, stream in enumerate(streams):
+            x = self._further(b, stream, count)
+            found = self.detections
+            detections = detect(
+                x, found.x_train[b], k=found.candidates, threshold=float(found.threshold[b]), metric=found.metric
+            )
+            normal = np.ones(len(x), bool)
+            scores = np.broadcast_to(self.calibration_scores[b], (len(x), self.calibration_scores.shape[1]))
+            yield KnnProblems(detections, normal, normal, scores, self._covariance(b))
+
+    def thinned(self, streams: Sequence[Streams], tau: float) -> PValues:
+        """The test by Gaussian thinning."""
+        found, raised = self.detections, self.threshold + np.log1p(tau**2) / 2
+        results = [
+            thinned_knn_test(
+                found.x_test[b],
+                found.x_train[b],
+                k=found.candidates,
+                threshold=float(raised[b]),
+                covariance=self._covariance(b),
+                tau=tau,
+                rng=stream.method(),
+                metric=found.metric,
+            )
+            for b, stream in enumerate(streams)
+        ]
+        return PValues.of(results)
+
+    def _covariance(self, b: int) -> NDArray[np.float64]:
+        """The covariance of one problem."""
+        return self.covariance[b] if self.covariance.ndim == 3 else self.covariance
+
+    def _further(self, b: int, stream: Streams, count: int) -> NDArray[np.float64]:
+        """Normal instances (m, d) of one problem that serve for nothing else."""
+        if self.held_out is not None:
+            return self.held_out[b, :count]
+        rng, centres = stream.normals(), self.centres[b]
+        return centres[rng.integers(len(centres), size=count)] + noise.sample(
+            rng, *self.noise, (count, centres.shape[1])
+        )
 
     def _truncated(self, region: Region) -> PValues:
         t = self.statistic

@@ -1,7 +1,7 @@
 """Trials of anomaly localization by a diffusion model: what every kind of experiment on it shares."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from sigad.localization.contrast import Contrast, contrast
 from sigad.localization.detector import Detector, Localization
 from sigad.localization.hypothesis import MaskHypothesis
 from sigad.localization.permutation import permutation_pvalue
+from sigad.localization.thinning import thinned_test
 from sigad.models.diffusion.unet import PiecewiseLinearUNet
 from sigad.study.problems import PValues
 from sigad.study.seeds import Streams
@@ -31,7 +32,8 @@ MEMORY_BUDGET = 2**29
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial: images (C, H, W) with the signal of the test image, and what the detector made of it."""
+    """One trial: images (C, H, W) with the signal of the test image, and what the detector made of it;
+    ``draw_normals`` gives further normal images (m, C, H, W)."""
 
     x: NDArray[np.float64]
     x_ref: NDArray[np.float64]
@@ -39,6 +41,7 @@ class Trial:
     covariance: Covariance
     detector: Detector
     found: Localization
+    draw_normals: Callable[[np.random.Generator, int], NDArray[np.float64]]
 
     @property
     def selected(self) -> bool:
@@ -96,6 +99,11 @@ class LocalizationProblems:
         return np.array([trial.line.statistic if trial.selected else np.nan for trial in self.trials])
 
     @property
+    def score(self) -> NDArray[np.float64]:
+        """Sizes of the test statistics, (B,); NaN where nothing was marked."""
+        return np.abs(self.statistic)
+
+    @property
     def log_hypotheses(self) -> NDArray[np.float64]:
         """Log of the number of regions that could have been marked, 2^n for n pixels, (B,)."""
         return np.array([trial.found.mask.size * np.log(2) for trial in self.trials])
@@ -108,6 +116,30 @@ class LocalizationProblems:
         """The selective test without parametric programming: only the linear piece that holds the observation."""
         hypotheses = [trial.hypothesis for trial in self.trials]
         return PValues.exact(np.array([float(truncated_pvalue(h.statistic, h.piece_region())) for h in hypotheses]), 1)
+
+    def normals(self, streams: Sequence[Streams], count: int) -> Iterator["LocalizationProblems"]:
+        """The problems of further normal images with the same detector and reference image."""
+        for trial, stream in zip(self.trials, streams, strict=True):
+            images = trial.draw_normals(stream.normals(), count)
+            found = zip(images, trial.detector.detect_all(images), strict=True)
+            silence = np.zeros_like(trial.signal)
+            yield LocalizationProblems(tuple(replace(trial, x=x, signal=silence, found=marked) for x, marked in found))
+
+    def thinned(self, streams: Sequence[Streams], tau: float) -> PValues:
+        """The test by Gaussian thinning."""
+        return PValues.of(
+            [
+                thinned_test(
+                    trial.detector.with_threshold(trial.detector.threshold * float(np.sqrt(1 + tau**2))),
+                    trial.x,
+                    trial.x_ref,
+                    trial.covariance,
+                    tau=tau,
+                    rng=stream.method(),
+                )
+                for trial, stream in zip(self.trials, streams, strict=True)
+            ]
+        )
 
     def permuted(self, streams: Sequence[Streams], permutations: int) -> PValues:
         """The permutation test; it marks regions in single precision."""
@@ -127,6 +159,14 @@ class LocalizationProblems:
                 )
             )
         return PValues.exact(np.array(result))
+
+
+def normal_images(setting: "LocalizationSynthetic", rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """Normal images (count, 1, size, size) of a setting."""
+    values = noise.sample(rng, setting.noise, float(setting.distance), (count, setting.size**2))
+    if setting.covariance == "ar1":
+        values = AutoregressiveCovariance(CORRELATION).color(values)
+    return values.reshape(count, 1, setting.size, setting.size)
 
 
 def load_unet(folder: str | Path, knots: int) -> PiecewiseLinearUNet:

@@ -4,7 +4,7 @@ A *capability* is something that the problems of some kinds of experiments have 
 says what it offers, a method what it needs; neither names the other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -133,6 +133,29 @@ class Pixels(Problems, Protocol):
         ...
 
 
+class Normals(Problems, Protocol):
+    """Problems for which there are normal instances that serve for nothing else, not even the threshold."""
+
+    @property
+    def score(self) -> NDArray[np.float64]:
+        """How anomalous the instances under test are, (B,); NaN where it is only known for what was detected."""
+        ...
+
+    def normals(self, streams: Sequence[Streams], count: int) -> Iterator["Normals"]:
+        """For each of the B problems, the problems of further normal instances, ``count`` of them or all there are,
+        given to the same detector: exchangeable with a normal instance under test."""
+        ...
+
+
+class Thinnable(Problems, Protocol):
+    """Problems whose noise has a covariance that noise can be drawn from."""
+
+    def thinned(self, streams: Sequence[Streams], tau: float) -> PValues:
+        """The test by Gaussian thinning, NaN where the detector finds nothing in the noisier data. The threshold is
+        raised as the noise of what the detector sees."""
+        ...
+
+
 class ScoresOfNormals(Problems, Protocol):
     """Problems with the anomaly scores of normal instances that serve for nothing but the threshold."""
 
@@ -159,4 +182,6 @@ CAPABILITIES: dict[str, type] = {
     "network_pieces": NetworkPieces,
     "pixels": Pixels,
     "scores_of_normals": ScoresOfNormals,
+    "normals": Normals,
+    "thinning": Thinnable,
 }

@@ -87,10 +87,8 @@ def run_trials(setting: Kind, method: Method, streams: Sequence[Streams], **give
 
 def apply(method: Method, problems: Problems, streams: Sequence[Streams]) -> Rows:
     """Test B hypotheses, with their streams, and make a row of each."""
-    if method.needs_selection:
-        tested, null_true = problems.selected, problems.null_true
-    else:
-        tested, null_true = np.ones(len(problems), dtype=bool), problems.normal
+    tested = problems.selected if method.needs_selection else np.ones(len(problems), dtype=bool)
+    null_true = problems.normal if method.of_instance else problems.null_true
     rows: Rows = {
         "rep": np.array([stream.repetition for stream in streams], dtype=np.int64),
         "hypothesis": np.array([stream.hypothesis for stream in streams], dtype=np.int64),
@@ -121,4 +119,7 @@ def apply(method: Method, problems: Problems, streams: Sequence[Streams]) -> Row
                     fill(np.array([i]))
                 except _FAILURES as error:
                     rows["status"][i], rows["reason"][i] = FAILED, f"{type(error).__name__}: {error}"
+    if method.selects:
+        nothing = (rows["status"] == TESTED) & np.isnan(rows["p_value"])
+        rows["status"][nothing], rows["null_true"][nothing] = NOT_SELECTED, None
     return rows

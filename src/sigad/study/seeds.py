@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-_DATA, _SELECTION, _METHOD = range(3)
+_DATA, _SELECTION, _METHOD, _NORMALS = range(4)
 
 
 def name_key(name: str) -> int:
@@ -19,11 +19,11 @@ def name_key(name: str) -> int:
 
 @dataclass(frozen=True)
 class Streams:
-    """The three independent random streams of one trial.
+    """The independent random streams of one trial.
 
     ``data()`` draws the instances, ``selection()`` what the detector itself randomises, ``method()`` what a test
-    randomises (permutations, for instance). Each call starts its stream anew. The hypotheses of a trial share the first
-    two and have a ``method()`` each.
+    randomises (permutations, for instance), ``normals()`` further normal instances, for calibration. Each call starts
+    its stream anew. The hypotheses of a trial have a ``method()`` each and share the others.
     """
 
     seed: int
@@ -47,6 +47,10 @@ class Streams:
     def method(self) -> np.random.Generator:
         """Generator of a test's own randomness."""
         return self._generator(_METHOD, *([self.hypothesis] if self.hypothesis else []))
+
+    def normals(self) -> np.random.Generator:
+        """Generator of normal instances that only calibrate."""
+        return self._generator(_NORMALS)
 
     def _generator(self, *stream: int) -> np.random.Generator:
         spawn_key = (name_key(self.experiment), name_key(self.setting), self.repetition, *stream)

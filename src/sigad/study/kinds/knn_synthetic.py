@@ -23,7 +23,7 @@ from sigad.study.settings import setting
 class KnnSynthetic(KnnKind):
     """Instances N(0, I), or from clusters of these; the threshold is estimated beforehand on instances of its own."""
 
-    offers = frozenset({"neighbours", "instances", "fresh_pairs", "scores_of_normals"})
+    offers = frozenset({"neighbours", "instances", "fresh_pairs", "scores_of_normals", "normals", "thinning"})
     calibrated = True
 
     model: str = setting(
@@ -67,6 +67,7 @@ class KnnSynthetic(KnnKind):
                     normal=np.full(len(detections), self.signal == 0),
                     calibration_scores=np.broadcast_to(scores, (len(detections), len(scores))),
                     covariance=np.asarray(1.0),
+                    centres=instances.centres,
                     signal_difference=difference,
                     noise=family,
                 ),

@@ -26,8 +26,8 @@ from sigad.study.settings import setting
 INSTANCES = ("normal", "anomaly")
 
 _SCIPY_METRIC = dict(zip(METRICS, ("euclidean", "cityblock", "chebyshev"), strict=True))
-# Held-out instances that a threshold is estimated on, at most: the level of a 0.9 quantile then has a standard error of
-# 0.01.
+# Held-out instances that a threshold is estimated on, and such that calibrate conformal p-values, at most: the level of
+# a 0.9 quantile then has a standard error of 0.01.
 _HELD_OUT = 1000
 
 
@@ -35,7 +35,7 @@ _HELD_OUT = 1000
 class KnnTabular(KnnKind):
     """Rows of a table; every trial splits the normal ones anew and estimates on its own part of them."""
 
-    offers = frozenset({"neighbours", "instances", "scores_of_normals"})
+    offers = frozenset({"neighbours", "instances", "scores_of_normals", "normals", "thinning"})
 
     dataset: str = setting("cancer", "name of the table in `tabular`, config/datasets.yaml", source="paper")
     instance: str = setting(
@@ -86,6 +86,7 @@ class KnnTabular(KnnKind):
                     normal=normal,
                     calibration_scores=np.stack([trial.scores for trial in trials]),
                     covariance=np.stack([trial.covariance for trial in trials]),
+                    held_out=np.stack([trial.held_out for trial in trials]),
                 ),
             )
 
@@ -107,6 +108,7 @@ class Trial(NamedTuple):
     scores : (m,) of held-out normal instances.
     threshold : of the anomaly score, a quantile of these.
     row : row of the test instance in the table.
+    held_out : (m, d) other normal instances of the testing third, at most 1,000, in random order.
     """
 
     x_test: NDArray[np.float64]
@@ -115,6 +117,7 @@ class Trial(NamedTuple):
     scores: NDArray[np.float64]
     threshold: float
     row: int
+    held_out: NDArray[np.float64]
 
 
 def training_size(table: Table, n: int) -> int:
@@ -192,7 +195,9 @@ def draw_trial(
     reference, held_out = standardised[:size], standardised[size : size + _HELD_OUT]
     score = scores(cdist(held_out, reference, _SCIPY_METRIC[metric]), candidates, len(sd)).max(axis=-1)
     threshold = float(np.quantile(score, quantile, method="higher"))
-    return Trial((table.x[row] - mean) / sd, (train - mean) / sd, covariance, score, threshold, row)
+    further = rng.permutation(np.setdiff1d(thirds.testing, [row]))[:_HELD_OUT]
+    scaled = lambda x: (x - mean) / sd  # noqa: E731
+    return Trial(scaled(table.x[row]), scaled(train), covariance, score, threshold, row, scaled(table.x[further]))
 
 
 def _check_regular(table: Table, covariance: NDArray, instances: int) -> None:

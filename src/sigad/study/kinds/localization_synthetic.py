@@ -1,5 +1,6 @@
 """The kind ``localization_synthetic``: anomaly localization by a diffusion model on synthetic images."""
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ class LocalizationSynthetic(Kind):
     """Images of noise, independent or with the covariance 0.5^|i - j| in row-major order, and a signal on a random
     square. The noises of the reconstruction are the detector's own randomness."""
 
-    offers = frozenset({"pixels"})
+    offers = frozenset({"pixels", "normals", "thinning"})
 
     size: int = setting(64, f"side of the image in pixels, a multiple of {POOLINGS}", low=POOLINGS, source="paper")
     covariance: str = setting(
@@ -71,14 +72,21 @@ class LocalizationSynthetic(Kind):
         # Networks need torch and diffusers, which take seconds to import: not for checking a configuration.
         from sigad.localization.detector import Detector
         from sigad.models.diffusion.reconstruct import Reconstruction, draw_noises
-        from sigad.study.localization_problems import LocalizationProblems, Trial, draw_images, load_unet
+        from sigad.study.localization_problems import (
+            LocalizationProblems,
+            Trial,
+            draw_images,
+            load_unet,
+            normal_images,
+        )
 
         unet, shape = load_unet(model, self.knots), (1, self.size, self.size)
         for stream in streams:
             images = draw_images(self, stream.data())
             reconstruct = Reconstruction(unet, draw_noises(stream.selection(), shape))
             detector = Detector(reconstruct, threshold=self.threshold, filter_size=self.filter_size)
-            yield [stream], LocalizationProblems((Trial(*images, detector, detector.detect(images[0])),))
+            further = functools.partial(normal_images, self)
+            yield [stream], LocalizationProblems((Trial(*images, detector, detector.detect(images[0]), further),))
 
     def cost(self) -> Cost:
         # Measured at 8, 16, 32 and 64 pixels: passes of the U-Net grow with the pixels, a search with their pieces too.

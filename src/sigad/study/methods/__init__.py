@@ -24,14 +24,17 @@ class Method(Settings):
     ----------------
     label : what the figures call it.
     needs : names of the capabilities that problems must have (:data:`sigad.study.problems.CAPABILITIES`).
-    needs_selection : True if the hypothesis is the one that the detector selected, so that only detected anomalies are
-        tested; False for a test of the instance itself, which is applied to every trial and whose null hypothesis is
-        "the instance is normal".
+    needs_selection : True if only what the detector selected is tested; False for a test that is applied to every
+        trial.
+    of_instance : True if the null hypothesis is "the instance is normal", not the one that the detector selected.
+    selects : True for a test with a selection of its own: its p-values are NaN where that selects nothing.
     """
 
     label: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
     needs_selection: ClassVar[bool] = True
+    of_instance: ClassVar[bool] = False
+    selects: ClassVar[bool] = False
 
     def pvalues(self, problems: Problems, streams: Sequence[Streams]) -> PValues:
         """The p-values of B selected hypotheses; ``streams``, one each, for methods that randomise.

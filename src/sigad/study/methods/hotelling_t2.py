@@ -23,6 +23,7 @@ class HotellingT2(Method):
     label = "Hotelling T²"
     needs = frozenset({"instances"})
     needs_selection = False
+    of_instance = True
 
     def pvalues(self, problems: Instances, streams) -> PValues:
         x_test, x_train = problems.x_test, problems.x_train
