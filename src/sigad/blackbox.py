@@ -53,7 +53,7 @@ class BlackBox:
     def _answer(self, part: NDArray[np.float64]) -> NDArray:
         try:
             with torch.no_grad():
-                answer = self.detect(self.as_given(part))
+                answer = self.detect(as_given(part, self.like))
             if isinstance(answer, torch.Tensor):
                 answer = answer.detach().cpu().numpy()
             answer = np.asarray(answer)
@@ -75,14 +75,6 @@ class BlackBox:
             raise DetectorError("the detector returned NaN, which equals nothing: return a number or a string for it")
         return answer
 
-    def as_given(self, part: NDArray[np.float64]) -> Any:
-        """An array of the kind, precision and device in which the data were given."""
-        if isinstance(self.like, torch.Tensor):
-            dtype = self.like.dtype if self.like.is_floating_point() else torch.float64
-            return torch.as_tensor(part, dtype=dtype, device=self.like.device)
-        kind = getattr(self.like, "dtype", np.dtype(np.float64))
-        return part.astype(kind if kind.kind == "f" else np.float64)
-
     def same(self, answers: NDArray, selection: NDArray) -> NDArray[np.bool_]:
         """Which selections (m, ...) equal one (...)."""
         if answers.shape[1:] != selection.shape or answers.dtype.kind != selection.dtype.kind:
@@ -92,6 +84,16 @@ class BlackBox:
                 "such as a mask or labels, not lists of what was found"
             )
         return (answers == selection).reshape(len(answers), -1).all(1)
+
+
+def as_given(part: NDArray[np.float64], like: Any) -> Any:
+    """An array of the kind, precision and device in which the data were given."""
+    if isinstance(like, torch.Tensor):
+        return torch.as_tensor(
+            part, dtype=like.dtype if like.is_floating_point() else torch.float64, device=like.device
+        )
+    kind = getattr(like, "dtype", np.dtype(np.float64))
+    return part.astype(kind if kind.kind == "f" else np.float64)
 
 
 def twice(ask: Callable[[], NDArray]) -> NDArray:
@@ -113,6 +115,7 @@ def twice(ask: Callable[[], NDArray]) -> NDArray:
 
 def _global_generators() -> list[bytes]:
     """The states of the generators that careless detectors draw from."""
-    _, keys, *position = np.random.get_state()  # noqa: NPY002
+    numbers = np.random.get_state(legacy=False)  # noqa: NPY002
     states = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [])]
-    return [keys.tobytes() + repr(position).encode(), *(state.numpy().tobytes() for state in states)]
+    position = repr((numbers["state"]["pos"], numbers["has_gauss"]))
+    return [numbers["state"]["key"].tobytes(), position.encode(), *(state.numpy().tobytes() for state in states)]

@@ -3,18 +3,19 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sigad.blackbox import BlackBox, Detect, twice
+from sigad.blackbox import BlackBox, Detect, as_given, twice
 from sigad.checks import real_array
 from sigad.errors import DetectorError, InvalidInputError
 from sigad.inference import region as rg
 from sigad.inference.hypothesis import Hypothesis
 from sigad.inference.lattice import Lattice, as_lattice
-from sigad.inference.result import NOT_SELECTED, TESTED, TOLERANCE, TestResult, Tolerance
+from sigad.inference.result import NOT_SELECTED, TESTED, TOLERANCE, Decision, TestResult, Tolerance
 from sigad.inference.truncated import Null, of_statistics
 from sigad.knn.covariance import KnnCovariance, checked, standardised
 
@@ -103,7 +104,7 @@ def instance_test(
     covariance: KnnCovariance,
     nearest: int | None = None,
     engine: str | Lattice = "lattice",
-    tolerance: Tolerance | float = TOLERANCE,
+    tolerance: Tolerance | Decision | float = TOLERANCE,
     memory_budget: int = 2**30,
 ) -> InstanceResult:
     """Does an instance that a detector flagged differ from normal reference instances?
@@ -142,7 +143,7 @@ def instance_test(
     InvalidInputError
         for NaN, shapes that do not fit, or a covariance that is not positive definite.
     """
-    started, engine, tolerance = time.perf_counter(), as_lattice(engine), Tolerance.of(tolerance)
+    started, run, enough = time.perf_counter(), as_lattice(engine), Tolerance.of(tolerance)
     data, normal = real_array(x, "x"), real_array(references, "references")
     if (detect is None) == (fit is None):
         raise InvalidInputError("give either detect, a detector fitted on other data, or fit, which makes one")
@@ -154,15 +155,15 @@ def instance_test(
     if not 1 <= m <= len(normal):
         raise InvalidInputError(f"nearest must lie between 1 and the {len(normal)} references, not {nearest}")
     inside = _nearest(np.square(data - normal).reshape(len(normal), -1).sum(1), m)
-    box = BlackBox(detect, x, memory_budget=memory_budget)
-    flags = _Fixed(box) if fit is None else _Refitted(fit, box)
+    box = partial(BlackBox, like=x, memory_budget=memory_budget)
+    flags = _Fixed(box(detect)) if fit is None else _Refitted(fit, box, x)
     difference = data - normal[inside].mean(0)
     t, null = standardised(difference.reshape(1, -1), checked(covariance)[0], _factor(inside))
     flagged = bool(twice(lambda: flags(data[None], [normal]))[0])
     hypothesis = InstanceHypothesis(
         data, normal, difference, inside, nearest is not None, flags, float(t[0]), of_statistics(null, 0)
     )
-    found = engine(hypothesis, tolerance=tolerance) if flagged else None
+    found = run(hypothesis, tolerance=enough) if flagged else None
     nan = float("nan")
     return InstanceResult(
         status=TESTED if flagged else NOT_SELECTED,
@@ -201,8 +202,8 @@ class _Fixed:
 class _Refitted:
     """The flags of a detector that is fitted anew to the references that go with each instance."""
 
-    def __init__(self, fit: Callable[[Any], Detect], box: BlackBox):
-        self.fit, self.box = fit, box
+    def __init__(self, fit: Callable[[Any], Detect], box: Callable[[Detect], BlackBox], like: Any):
+        self.fit, self.box, self.like = fit, box, like
 
     def __call__(self, points: NDArray[np.float64], references: Iterable[NDArray[np.float64]]) -> NDArray[np.bool_]:
         flags = [self._flag(point, normal) for point, normal in zip(points, references, strict=True)]
@@ -210,9 +211,9 @@ class _Refitted:
 
     def _flag(self, point: NDArray[np.float64], normal: NDArray[np.float64]) -> np.bool_:
         try:
-            self.box.detect = self.fit(self.box.as_given(normal))
+            detect = self.fit(as_given(normal, self.like))
         except Exception as error:
             raise DetectorError(
                 f"fitting the detector to {len(normal)} references failed: {type(error).__name__}: {error}"
             ) from error
-        return _Fixed(self.box)(point[None])[0]
+        return _Fixed(self.box(detect))(point[None])[0]

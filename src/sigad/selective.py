@@ -17,7 +17,7 @@ from sigad.inference.covariance import Covariance
 from sigad.inference.estimated import EstimatedScale
 from sigad.inference.hypothesis import Hypothesis
 from sigad.inference.lattice import Lattice, as_lattice
-from sigad.inference.result import NOT_SELECTED, TESTED, TOLERANCE, TestResult, Tolerance
+from sigad.inference.result import NOT_SELECTED, TESTED, TOLERANCE, Decision, TestResult, Tolerance
 from sigad.inference.truncated import Alternative, Null
 
 
@@ -77,7 +77,7 @@ def selective_test(
     covariance: Covariance | EstimatedScale,
     engine: str | Lattice = "lattice",
     alternative: Alternative = "two-sided",
-    tolerance: Tolerance | float = TOLERANCE,
+    tolerance: Tolerance | Decision | float = TOLERANCE,
     level: float = 0.95,
     memory_budget: int = 2**30,
 ) -> SelectiveResult:
@@ -118,7 +118,7 @@ def selective_test(
     InvalidInputError
         for NaN, shapes that do not fit, or a covariance that is not one.
     """
-    started, engine, tolerance = time.perf_counter(), as_lattice(engine), Tolerance.of(tolerance)
+    started, run, enough = time.perf_counter(), as_lattice(engine), Tolerance.of(tolerance)
     if not 0 < level < 1:
         raise InvalidInputError(f"level must lie between 0 and 1, not {level}")
     data = real_array(x, "x")
@@ -147,7 +147,7 @@ def selective_test(
         raise InvalidInputError(f"the contrast has the shape {weights.shape}, x {data.shape}: they must be the same")
     line = linear_contrast(weights, float(weights.ravel() @ data.ravel()), covariance)
     hypothesis = SelectionHypothesis(detector, data, line, selection)
-    found = engine(hypothesis, alternative=alternative, tolerance=tolerance)
+    found = run(hypothesis, alternative=alternative, tolerance=enough)
     # Of an estimated scale no interval is computed; the whole line covers with any probability.
     low, high = found.confidence_interval(level) if line.null == "normal" else (-np.inf, np.inf)
     return SelectiveResult(

@@ -1,6 +1,6 @@
 """The engines by their names, as tests take them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from sigad.errors import UnsupportedOperationError
@@ -28,7 +28,7 @@ def engine_of(engine: str | Lattice, **options) -> Engine:
 
 
 @contextmanager
-def way_out() -> Iterator[None]:
+def way_out() -> Generator[None]:
     """Errors of networks that the exact engine cannot follow say which engine can."""
     try:
         yield

@@ -23,7 +23,7 @@ from sigad.errors import InvalidInputError, NumericalError
 from sigad.inference.hypothesis import Hypothesis
 from sigad.inference.points import Points
 from sigad.inference.region import Region
-from sigad.inference.result import TOLERANCE, Tolerance
+from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import ALTERNATIVES, Alternative
 
 COUNTED = 1e-30
@@ -103,7 +103,7 @@ def lattice(
     cell: float | None = None,
     refinement: Refinement | None = None,
     alternative: Alternative = "two-sided",
-    tolerance: Tolerance | float = TOLERANCE,
+    tolerance: Tolerance | Decision | float = TOLERANCE,
     rng: np.random.Generator | None = None,
     batch: int = 128,
 ) -> LatticeSearch:
@@ -122,7 +122,8 @@ def lattice(
         evaluations by cell / spacing and costs power.
     refinement : halve the spacing while too few lattice points lie in the truncation set.
     alternative : as in :func:`sigad.inference.truncated.truncated_pvalue`.
-    tolerance : on p_high - p_low; a number is absolute.
+    tolerance : on p_high - p_low; a number is absolute. Or a
+        :class:`~sigad.inference.result.Decision`.
     rng : the observed point's own weight counts by a uniform share drawn from it, so that the p-value is exactly
         uniform under the null hypothesis. None: it counts wholly, which is conservative and the same each time.
     batch : number of points between two looks at the bounds.
@@ -133,7 +134,7 @@ def lattice(
     NumericalError : the detector answers differently when it is asked again, or in a batch and alone.
     Interrupted : on a KeyboardInterrupt, with the bounds that are known.
     """
-    started, tolerance = time.perf_counter(), Tolerance.of(tolerance)
+    started, enough = time.perf_counter(), Tolerance.of(tolerance)
     levels = _checked_levels(hypothesis, spacing, cell, refinement, alternative, batch)
     points = Points.of(float(hypothesis.statistic), hypothesis.null, spacing / 2**levels, cell)
     share = None if rng is None else rng.uniform()
@@ -145,7 +146,7 @@ def lattice(
             low, high = points.pvalue_bounds(alternative, share)
             for _ in questions(points, ~points.known):
                 low, high = points.pvalue_bounds(alternative, share)
-                if tolerance.met(low, high):
+                if enough.met(low, high):
                     break
             questions.repeat(points)
         except KeyboardInterrupt as stop:
@@ -168,7 +169,7 @@ class Lattice:
         hypothesis: Hypothesis,
         *,
         alternative: Alternative = "two-sided",
-        tolerance: Tolerance | float = TOLERANCE,
+        tolerance: Tolerance | Decision | float = TOLERANCE,
     ) -> LatticeSearch:
         return lattice(hypothesis, **vars(self), alternative=alternative, tolerance=tolerance)
 
@@ -272,13 +273,14 @@ def _progress_bar(total: int):
 
 def _result(points: Points, low: float, high: float, asked: int, started: float) -> LatticeSearch:
     z, weights, inside = points.z, points.log_weights(), points.inside | points.own
+    asked_for = z[points.known | points.own]
     return LatticeSearch(
         statistic=points.statistic,
         p_value=high,
         p_low=low,
         p_high=high,
         region=np.repeat(z[points.inside], 2).reshape(-1, 2),
-        searched=tuple(map(float, z[points.known | points.own][[0, -1]])),
+        searched=(float(asked_for.min()), float(asked_for.max())),
         own_weight=float(np.exp(weights[points.own].item() - np.logaddexp.reduce(weights[inside]))),
         n_evaluations=asked,
         seconds=time.perf_counter() - started,

@@ -20,8 +20,9 @@ def without_head(network: nn.Module) -> nn.Module:
     InvalidInputError : the network has no head that is known.
     """
     network = copy.deepcopy(network)
-    if hasattr(network, "reset_classifier"):  # timm
-        network.reset_classifier(0)
+    reset = getattr(network, "reset_classifier", None)
+    if callable(reset):  # timm
+        reset(0)
         return network.eval()
     for name in HEADS:
         if isinstance(getattr(network, name, None), nn.Module):
