@@ -66,6 +66,9 @@ class Pipeline:
     def write(self, config: dict) -> None:
         (self.folder / "config" / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
+    def write_datasets(self, manifest: dict) -> None:
+        (self.folder / "config" / "datasets.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
+
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "snakemake", "--cores", "2", *map(str, arguments)]
 

@@ -29,6 +29,7 @@ from sigad.data.sources import enabled_datasets, local_path
 from sigad.errors import SigadError
 from sigad.study.configuration import overridden, validate
 from sigad.study.design import lay_out_all, needed_in
+from sigad.study.lineage import content, lineage
 from sigad.study.logs import cause
 from sigad.study.provenance import source_digest
 
@@ -191,16 +192,19 @@ def tables_to_download():
     ]
 
 
-def table_file(wildcards):
-    """The file of a data set; none for those that ship inside a package."""
-    entry = config["tabular"][wildcards.dataset]
+def table_path(name):
+    """The file of a data set; None for those that ship inside a package."""
+    entry = config["tabular"][name]
     if entry["source"] == "package":
-        return []
-    return (
-        str(Path(entry["path"]).expanduser())
-        if entry["source"] == "csv"
-        else str(local_path(wildcards.dataset, DATA))
+        return None
+    return str(
+        Path(entry["path"]).expanduser() if entry["source"] == "csv" else local_path(name, DATA)
     )
+
+
+def table_file(wildcards):
+    """:func:`table_path` as input."""
+    return table_path(wildcards.dataset) or []
 
 
 @cache
@@ -223,11 +227,14 @@ def images_to_download():
     ]
 
 
+def image_path(name):
+    """The folder of an image set; None for those that ship inside a package."""
+    return None if config["images"][name]["source"] == "package" else str(folder_of(name, DATA))
+
+
 def image_folder(wildcards):
-    """The folder of an image set; none for those that ship inside a package."""
-    if config["images"][wildcards.dataset]["source"] == "package":
-        return []
-    return str(folder_of(wildcards.dataset, DATA))
+    """:func:`image_path` as input."""
+    return image_path(wildcards.dataset) or []
 
 
 def image_inputs(wildcards):
@@ -239,6 +246,60 @@ def image_inputs(wildcards):
 def networks():
     """The names of the diffusion models that have to be trained."""
     return needed_in("models", EXPERIMENTS)
+
+
+def recipe(path):
+    """What a file that trials read is made from: data, settings, seed and code. The path is relative to the results."""
+    folder, _, name = path.partition("/")
+    name, seed = name.partition(".")[0], config["seed"]
+    if folder == "data":
+        return config["tabular"][name], content(table_path(name)), stage_code("prepare_table")
+    if folder == "images":
+        return config["images"][name], content(image_path(name)), stage_code("prepare_images")
+    if folder == "features":
+        entry = config["features"][name]
+        return entry, content(entry.get("path")), seed, stage_code("prepare_features")
+    if folder == "models":
+        return name, config["training"], seed, stage_code("train_diffusion")
+    if folder == "calibration":
+        # Trials read the scores that belong to their own settings, which are among their own params.
+        return config["calibration"], seed, calibration_code(name)
+    raise WorkflowError(
+        f"what {path} is made from is not known: say it in recipe(), {ROOT}/workflow/rules/common.smk"
+    )
+
+
+def calibration_code(experiment):
+    """Digest of what the calibration of an experiment depends on."""
+    return stage_code("calibrate", f"sigad.study.kinds.{EXPERIMENTS[experiment].kind}")
+
+
+def trial_lineage(wildcards):
+    """Lineage of what the trials of a job read."""
+    files = experiment_of(wildcards).inputs(wildcards.method, wildcards.part)
+    return lineage(*map(recipe, files))
+
+
+def experiment_lineage(wildcards):
+    """Lineage of what any of the trials of an experiment reads."""
+    experiment = experiment_of(wildcards)
+    files = {
+        path
+        for setting in experiment.settings.values()
+        for path in setting.inputs(experiment.name).values()
+    }
+    return lineage(*map(recipe, sorted(files)))
+
+
+def image_lineage(dataset):
+    """Lineage of the views of an image set."""
+    kind, setting = image_settings()[dataset]
+    return lineage(
+        setting.values,
+        stage_code("show_images", f"sigad.study.kinds.{kind}"),
+        *[config[key] for key in ("seed", "alpha", "false_discovery_rate")],
+        *map(recipe, setting.inputs("").values()),
+    )
 
 
 def plot_of(wildcards):

@@ -29,6 +29,7 @@ rule plot_rates:
         runtime=30,
     params:
         trials=trials_of,
+        lineage=experiment_lineage,
         plot=plot_of,
         measure=lambda wildcards: EXPERIMENTS[wildcards.experiment].measure,
         alpha=config["alpha"],
@@ -72,6 +73,7 @@ rule plot_uniformity:
         runtime=20,
     params:
         trials=trials_of,
+        lineage=experiment_lineage,
         plot=plot_of,
         code=stage_code("plot_uniformity"),
     message:
@@ -135,6 +137,7 @@ rule plot_cost:
         runtime=10,
     params:
         trials=trials_of,
+        lineage=experiment_lineage,
         plot=plot_of,
         code=stage_code("plot_cost"),
     message:
@@ -167,6 +170,7 @@ rule plot_training:
         runtime=10,
     params:
         models=[dict(item.split("=") for item in name.split("_")) for name in networks()],
+        lineage=lineage(*[recipe(f"models/{name}") for name in networks()]),
         code=stage_code("plot_training"),
     message:
         "Drawing the loss curves"

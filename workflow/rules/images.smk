@@ -43,6 +43,7 @@ rule prepare_images:
         runtime=60,
     params:
         entry=lambda wildcards: config["images"][wildcards.dataset],
+        file=lambda wildcards: content(image_path(wildcards.dataset)),
         code=stage_code("prepare_images"),
     message:
         "Checking and preparing the images {wildcards.dataset}"
@@ -68,6 +69,7 @@ rule prepare_features:
     params:
         entry=lambda wildcards: config["features"][wildcards.features],
         data=DATA,
+        file=lambda wildcards: content(config["features"][wildcards.features].get("path")),
         seed=config["seed"],
         code=stage_code("prepare_features"),
     message:
@@ -99,6 +101,7 @@ rule show_images:
         seed=config["seed"],
         alpha=config["alpha"],
         level=config["false_discovery_rate"],
+        lineage=lambda wildcards: image_lineage(wildcards.dataset),
         code=lambda wildcards: stage_code(
             "show_images", f"sigad.study.kinds.{image_settings()[wildcards.dataset][0]}"
         ),
@@ -134,6 +137,7 @@ rule plot_images:
     params:
         datasets=list(image_settings()),
         level=config["false_discovery_rate"],
+        lineage=lambda wildcards: [image_lineage(dataset) for dataset in image_settings()],
         code=stage_code("plot_images"),
     message:
         "Drawing the figures of single images"

@@ -19,9 +19,7 @@ rule calibrate:
         settings=settings_of,
         seed=config["seed"],
         size=config["calibration"],
-        code=lambda wildcards: stage_code(
-            "calibrate", f"sigad.study.kinds.{experiment_of(wildcards).kind}"
-        ),
+        code=lambda wildcards: calibration_code(wildcards.experiment),
     message:
         "Scores of normal instances for {wildcards.experiment}"
     script:

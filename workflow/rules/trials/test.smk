@@ -30,6 +30,7 @@ rule test:
         parameters=lambda wildcards: experiment_of(wildcards).methods[wildcards.method].values,
         results=lambda wildcards, output: str(Path(output.rows).parents[4]),
         seed=config["seed"],
+        lineage=trial_lineage,
         code="",
     message:
         "{wildcards.method}: {wildcards.experiment}, {wildcards.part}, trials {wildcards.chunk}"

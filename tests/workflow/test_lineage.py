@@ -1,0 +1,114 @@
+"""After a failure nothing outdated looks current: what a figure is made from is among the params of all that follows."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.workflow.conftest import ROOT, TINY, Pipeline
+
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("lineage")]
+
+
+def experiment(kind, methods, plot, **more):
+    return {"kind": kind, "measure": "type1", "methods": methods, "plot": {**plot, "caption": "A test."}, **more}
+
+
+# One experiment of every kind, and every way of drawing.
+EXPERIMENTS = {
+    "synthetic": experiment("knn_synthetic", ["proposed", "naive"], {"type": "rates", "x": "n"}, grid={"n": [20, 30]}),
+    "uniform": experiment("knn_synthetic", ["proposed"], {"type": "uniformity"}, grid={"n": [20]}),
+    "tables": experiment("knn_tabular", ["naive"], {"type": "rates", "x": "dataset"}, grid={"dataset": ["mine"]}),
+    "images": experiment(
+        "knn_images", ["naive"], {"type": "rates", "x": "dataset"},
+        settings={"features": "small_cnn"}, grid={"dataset": ["brick"]},
+    ),
+    "pixels": experiment("localization_synthetic", ["naive"], {"type": "rates", "x": "size"}, grid={"size": [8, 16]}),
+    "cost": experiment("localization_synthetic", ["naive"], {"type": "cost", "x": "size"}, grid={"size": [8]}),
+}
+FIGURES = {"images": ["images", "image_noise", "fig05_examples", "image_map_brick"], "pixels": ["pixels", "cost", "dal_training"]}
+KNN, ALL = ["synthetic", "uniform"], [*EXPERIMENTS, "image_noise", "dal_training"]
+
+CODE = "\nX = 1\n"
+# What is changed, and some of the figures that must be made anew.
+CHANGES = {
+    "seed": ({"config": {"seed": 7}}, ALL),
+    "calibration": ({"config": {"calibration": 300}}, KNN),
+    "training": ({"config": {"training": {"epochs": 3}}}, FIGURES["pixels"]),
+    "repetitions": ({"config": {"repetitions": 120}}, list(EXPERIMENTS)),
+    "setting": ({"config": {"experiments": {"synthetic": {"settings": {"quantile": 0.6}}}}}, ["synthetic"]),
+    "grid": ({"config": {"experiments": {"synthetic": {"grid": {"n": [20]}}}}}, ["synthetic"]),
+    "entry of a table": ({"config": {"tabular": {"mine": {"normal": "bad"}}}}, ["tables"]),
+    "content of a table": ({"append": {"mine.csv": "1,1,1,1e308,good\n"}}, ["tables"]),
+    "entry of images": ({"config": {"images": {"brick": {"patch": 32}}}}, FIGURES["images"]),
+    "entry of features": ({"config": {"features": {"small_cnn": {"layer": "9"}}}}, FIGURES["images"]),
+    "false discovery rate": ({"config": {"false_discovery_rate": 0.2}}, ["image_map_brick"]),
+    "code of a method": ({"append": {"src/sigad/study/methods/naive.py": CODE}}, [*EXPERIMENTS][2:] + ["synthetic"]),
+    "code of a kind": ({"append": {"src/sigad/study/kinds/knn_tabular.py": CODE}}, ["tables"]),
+    "code of the regions": ({"append": {"src/sigad/inference/region.py": CODE}}, KNN),
+    **{
+        f"code of {stage}": ({"append": {f"workflow/stages/{stage}.py": CODE}}, figures)
+        for stage, figures in {
+            "test": list(EXPERIMENTS),
+            "calibrate": KNN,
+            "prepare_table": ["tables"],
+            "prepare_images": FIGURES["images"],
+            "prepare_features": FIGURES["images"],
+            "show_images": ["image_noise", "image_map_brick"],
+            "train_diffusion": FIGURES["pixels"],
+            "plot_rates": ["synthetic", "tables"],
+        }.items()
+    },
+}
+
+
+def write_table(path: Path) -> None:
+    rows = [f"{i % 7},{i % 11},{i % 13},{(i * i) % 17},{'bad' if i % 20 == 0 else 'good'}" for i in range(400)]
+    path.write_text("\n".join(["a,b,c,d,verdict", *rows]) + "\n")
+
+
+MINE = {"mine": {"source": "csv", "path": "mine.csv", "label": "verdict", "normal": "good"}}
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory):
+    """The jobs before any change, and after each."""
+    pipeline = Pipeline(tmp_path_factory.mktemp("graphs"), {**TINY, "experiments": EXPERIMENTS})
+    write_table(pipeline.folder / "mine.csv")
+    pipeline.write_datasets({"tabular": MINE, "images": {"brick": {"source": "package", "patch": 16}}})
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("graph.py"), pipeline.folder],
+        input=json.dumps([{}, *(change for change, _ in CHANGES.values())]),
+        cwd=pipeline.folder,
+        env=pipeline.environment() | {"PYTHONPATH": str(pipeline.folder / "src")},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    before, *after = json.loads(done.stdout)
+    return before, dict(zip(CHANGES, after, strict=True))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_reaches_all_that_follows_from_it(graphs, change):
+    before, after = graphs[0], graphs[1][change]
+    changed = {job for job in after if job not in before or after[job][0] != before[job][0]}
+    for job, (_, needs) in after.items():
+        if set(needs) & changed and job.partition(" ")[2]:  # a rule without outputs, a target, is always looked at
+            assert job in changed, f"{job} does not know that {sorted(set(needs) & changed)} will change"
+    for figure in CHANGES[change][1]:
+        assert any(f"/figures/{figure}.csv" in job for job in changed), f"{figure} is not made anew"
+
+
+def test_a_change_reaches_nothing_else(graphs):
+    before, after = graphs
+    def changed(name):
+        return {job.partition(" ")[0] for job, (params, _) in after[name].items() if before.get(job, [None])[0] != params}
+    assert changed("training") == {"train_diffusion", "test_naive", "plot_rates", "plot_cost", "plot_training"}
+    assert changed("content of a table") == {"prepare_table", "test_naive", "plot_rates"}
+    assert changed("code of plot_rates") == {"plot_rates"}
