@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from sigad.data.files import download, write_whole
+from sigad.data.files import download, put_there, write_whole
 from sigad.errors import InvalidInputError, MissingDataError, StorageError
 
 CONTENT = bytes(range(256)) * 400
@@ -53,7 +53,7 @@ def test_an_interrupted_download_goes_on_where_it_was(server, tmp_path):
     assert not path.exists()
     assert download(f"{server.url}/a", path).read_bytes() == CONTENT
     assert server.asked == [0, HALF]
-    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "a.downloaded"]
 
 
 @pytest.mark.parametrize("change", ["version", "address", "no validator"])
@@ -88,7 +88,7 @@ def test_the_first_digits_of_a_digest_are_compared(tmp_path):
     assert path.read_bytes() == b"altered"
     with pytest.raises(InvalidInputError):
         download(source.as_uri(), tmp_path / "other", sha256="0" * 64)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["source", "there"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["source", "there", "there.downloaded"]
 
 
 def test_a_downloaded_file_can_be_read_by_whom_the_umask_allows(tmp_path):
@@ -119,3 +119,22 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, full_disk):
         write_whole(path, bytes(1 << 17))
     assert path.read_bytes() == b"first"
     assert [file.name for file in path.parent.iterdir()] == ["state"]
+
+
+def test_what_a_person_put_there_is_told_from_what_was_downloaded(tmp_path):
+    source = tmp_path / "source"
+    source.write_bytes(CONTENT)
+    path = tmp_path / "there"
+    assert put_there(path) is None and put_there(None) is None
+    download(source.as_uri(), path)
+    assert put_there(path) is None
+    time_stamp = path.stat().st_mtime
+    path.write_bytes(CONTENT[::-1])
+    os.utime(path, (time_stamp, time_stamp))
+    assert put_there(path) == hashlib.sha256(CONTENT[::-1]).hexdigest()
+    path.write_bytes(CONTENT)
+    assert put_there(path) is None
+    assert put_there(source) == hashlib.sha256(CONTENT).hexdigest()
+    before = put_there(tmp_path)
+    (tmp_path / "more").write_bytes(b"")
+    assert put_there(tmp_path) != before

@@ -246,7 +246,7 @@ class TestFetch:
         csv.unlink()
         assert fetch("mine", entry, tmp_path / "data") == path  # once there, the mirror is not asked again
         assert load("mine", entry, tmp_path / "data").normal.sum() == 40
-        assert [p.name for p in path.parent.iterdir()] == ["mine.csv"]
+        assert sorted(p.name for p in path.parent.iterdir()) == ["mine.csv", "mine.csv.downloaded"]
 
     def test_a_mirror_stands_in_for_kaggle(self, tmp_path, csv):
         path = fetch("mine", kaggle(url=csv.as_uri()), tmp_path)

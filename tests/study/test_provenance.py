@@ -20,7 +20,7 @@ def digest_in(tmp_path, monkeypatch, edit=None):
     monkeypatch.setattr(provenance, "PACKAGE", package)
     if edit:
         edit(package)
-    provenance._parsed.cache_clear()
+    provenance._read.cache_clear()
     return [
         provenance.source_digest(package / "study" / "methods" / f"{name}.py")
         for name in ("naive", "wo_pp", "bonferroni")

@@ -1,9 +1,12 @@
 """A copy of the pipeline in a temporary folder, and a way to run Snakemake in it."""
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -102,6 +105,42 @@ class Pipeline:
             counts[rule] = int(count)
         counts.pop("total")
         return counts
+
+    def copy(self, folder: Path) -> "Pipeline":
+        """The same, with all that it computed, in another folder."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        other = object.__new__(Pipeline)
+        other.folder = folder
+        return other
+
+    def overlay(self, config: dict) -> list[str]:
+        """Arguments that replace values of the configuration."""
+        (self.folder / "overlay.yaml").write_text(yaml.safe_dump(config))
+        return ["--configfile", "overlay.yaml"]
+
+    @contextlib.contextmanager
+    def killing(self, stage: str | None):
+        """Kill a stage of this pipeline as soon as it runs, as often as it runs."""
+        if stage is None:
+            yield
+            return
+        done = threading.Event()
+
+        def kill():
+            while not done.wait(0.05):
+                for process in Path("/proc").glob("[0-9]*"):
+                    with contextlib.suppress(OSError):
+                        ours = process.joinpath("cwd").resolve() == self.folder.resolve()
+                        if ours and f".{stage}.py" in process.joinpath("cmdline").read_text():
+                            os.kill(int(process.name), signal.SIGKILL)
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     def files(self, pattern: str) -> list[Path]:
         return sorted(self.folder.glob(pattern))

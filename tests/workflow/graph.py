@@ -2,8 +2,8 @@
 
     python graph.py FOLDER < changes.json > graphs.json
 
-FOLDER holds a copy of the pipeline. A change is ``{"config": overlay, "append": {path: text}}``; what it appends to a file
-is taken away again. A graph maps the name of each job to ``[digest of its params, names of the jobs that it needs]``.
+FOLDER holds a copy of the pipeline. A change is ``{"config": overlay, "append": {path: text}}``; what it appends to a
+file is taken away again. A graph maps each job to ``[digest of its params, jobs that it needs]``.
 """
 
 import contextlib
@@ -15,7 +15,14 @@ from pathlib import Path
 
 from snakemake.api import SnakemakeApi
 from snakemake.settings.enums import PrintDag
-from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings, StorageSettings
+from snakemake.settings.types import (
+    ConfigSettings,
+    DAGSettings,
+    OutputSettings,
+    Quietness,
+    ResourceSettings,
+    StorageSettings,
+)
 
 
 def graph(folder: Path, overlay: dict) -> dict:
@@ -43,18 +50,28 @@ def name(job) -> str:
     return f"{job.rule.name} {' '.join(map(str, job.output))}"
 
 
-def main(folder: Path) -> None:
+@contextlib.contextmanager
+def appended(folder: Path, texts: dict):
+    """Texts at the end of files, for a while."""
     from sigad.study import provenance
 
+    before = {path: (folder / path).read_bytes() for path in texts}
+    for path, text in texts.items():
+        (folder / path).write_bytes(before[path] + text.encode())
+    if texts:
+        provenance._read.cache_clear()
+    yield
+    for path, content in before.items():
+        (folder / path).write_bytes(content)
+    if texts:
+        provenance._read.cache_clear()
+
+
+def main(folder: Path) -> None:
     graphs = []
     for change in json.load(sys.stdin):
-        before = {path: (folder / path).read_bytes() for path in change.get("append", {})}
-        for path, text in change.get("append", {}).items():
-            (folder / path).write_bytes(before[path] + text.encode())
-        provenance._parsed.cache_clear()
-        graphs.append(graph(folder, change.get("config", {})))
-        for path, content in before.items():
-            (folder / path).write_bytes(content)
+        with appended(folder, change.get("append", {})):
+            graphs.append(graph(folder, change.get("config", {})))
     json.dump(graphs, sys.stdout)
 
 

@@ -1,15 +1,13 @@
-"""After a failure nothing outdated looks current: what a figure is made from is among the params of all that follows."""
+"""After a failure nothing outdated looks current: what a result is made from is among the params of what follows."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.workflow.conftest import ROOT, TINY, Pipeline
+from tests.workflow.conftest import TINY, Pipeline
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("lineage")]
 
@@ -24,13 +22,19 @@ EXPERIMENTS = {
     "uniform": experiment("knn_synthetic", ["proposed"], {"type": "uniformity"}, grid={"n": [20]}),
     "tables": experiment("knn_tabular", ["naive"], {"type": "rates", "x": "dataset"}, grid={"dataset": ["mine"]}),
     "images": experiment(
-        "knn_images", ["naive"], {"type": "rates", "x": "dataset"},
-        settings={"features": "small_cnn"}, grid={"dataset": ["brick"]},
+        "knn_images",
+        ["naive"],
+        {"type": "rates", "x": "dataset"},
+        settings={"features": "small_cnn"},
+        grid={"dataset": ["brick"]},
     ),
     "pixels": experiment("localization_synthetic", ["naive"], {"type": "rates", "x": "size"}, grid={"size": [8, 16]}),
     "cost": experiment("localization_synthetic", ["naive"], {"type": "cost", "x": "size"}, grid={"size": [8]}),
 }
-FIGURES = {"images": ["images", "image_noise", "fig05_examples", "image_map_brick"], "pixels": ["pixels", "cost", "dal_training"]}
+FIGURES = {
+    "images": ["images", "image_noise", "fig05_examples", "image_map_brick"],
+    "pixels": ["pixels", "cost", "dal_training"],
+}
 KNN, ALL = ["synthetic", "uniform"], [*EXPERIMENTS, "image_noise", "dal_training"]
 
 CODE = "\nX = 1\n"
@@ -47,7 +51,10 @@ CHANGES = {
     "entry of images": ({"config": {"images": {"brick": {"patch": 32}}}}, FIGURES["images"]),
     "entry of features": ({"config": {"features": {"small_cnn": {"layer": "9"}}}}, FIGURES["images"]),
     "false discovery rate": ({"config": {"false_discovery_rate": 0.2}}, ["image_map_brick"]),
-    "code of a method": ({"append": {"src/sigad/study/methods/naive.py": CODE}}, [*EXPERIMENTS][2:] + ["synthetic"]),
+    "code of a method": (
+        {"append": {"src/sigad/study/methods/naive.py": CODE}},
+        ["synthetic", "tables", "images", "pixels"],
+    ),
     "code of a kind": ({"append": {"src/sigad/study/kinds/knn_tabular.py": CODE}}, ["tables"]),
     "code of the regions": ({"append": {"src/sigad/inference/region.py": CODE}}, KNN),
     **{
@@ -107,8 +114,85 @@ def test_a_change_reaches_all_that_follows_from_it(graphs, change):
 
 def test_a_change_reaches_nothing_else(graphs):
     before, after = graphs
+
     def changed(name):
-        return {job.partition(" ")[0] for job, (params, _) in after[name].items() if before.get(job, [None])[0] != params}
+        return {
+            job.partition(" ")[0] for job, (params, _) in after[name].items() if before.get(job, [None])[0] != params
+        }
+
     assert changed("training") == {"train_diffusion", "test_naive", "plot_rates", "plot_cost", "plot_training"}
     assert changed("content of a table") == {"prepare_table", "test_naive", "plot_rates"}
     assert changed("code of plot_rates") == {"plot_rates"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A table, synthetic instances and images, all figures made."""
+    chosen = {name: EXPERIMENTS[name] for name in ("synthetic", "tables", "pixels")}
+    chosen["synthetic"] |= {"settings": {"quantile": 0.5, "d": 3}, "grid": {"n": [20]}}
+    chosen["pixels"] |= {"repetitions": 2, "grid": {"size": [8]}}
+    training = {"images": 8, "epochs": 2, "batch_size": 8, "learning_rate": 1e-3}
+    pipeline = Pipeline(tmp_path_factory.mktemp("lineage"), {**TINY, "training": training, "experiments": chosen})
+    write_table(pipeline.folder / "mine.csv")
+    pipeline.write_datasets({"tabular": MINE})
+    pipeline.run()
+    return pipeline
+
+
+def append(path, text):
+    return lambda pipeline: pipeline.folder.joinpath(path).write_text(pipeline.folder.joinpath(path).read_text() + text)
+
+
+# A figure, what is done, the stage that is killed (if any), and the cause that is told.
+WAYS = {
+    "a training is killed": ("pixels", {"training": {"epochs": 10**6}}, "train_diffusion", "ended from outside"),
+    "a method raises": (
+        "synthetic",
+        append(
+            "src/sigad/study/methods/naive.py",
+            "\ndef log_pvalues(problems):\n    raise RuntimeError('made to raise')\n",
+        ),
+        None,
+        "RuntimeError: made to raise",
+    ),
+    "a table is emptied": ("tables", lambda p: (p.folder / "mine.csv").write_text(""), None, "mine"),
+    "a table overflows": ("tables", append("mine.csv", "1,1,1,1e308,good\n"), None, "1e+308"),
+    "the rates are killed after more repetitions": (
+        "synthetic",
+        {"repetitions": 120},
+        "plot_rates",
+        "ended from outside",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_second_run_after_a_failed_one_fails_too(finished, tmp_path, way):
+    figure, change, killed, cause = WAYS[way]
+    pipeline = finished.copy(tmp_path / "copy")
+    if callable(change):
+        change(pipeline)
+        overlay = []
+    else:
+        overlay = pipeline.overlay(change)
+    for _ in range(2):
+        with pipeline.killing(killed):
+            output = pipeline.run(f"results/figures/{figure}.csv", *overlay, fails=True)
+        assert "Nothing to be done" not in output
+        # The last words name the job that failed, its log, and why.
+        last = output[output.rindex(" failed:") - 6 :].splitlines()
+        assert "1 job failed:" in output
+        assert any(line.startswith("  log: logs/") for line in last)
+        assert any(cause in line for line in last), output[-3000:]
+
+
+def test_a_table_from_an_address_is_not_made_anew_but_when_it_was_changed(finished, tmp_path):
+    pipeline = finished.copy(tmp_path / "copy")
+    entry = {**MINE["mine"], "source": "url", "url": (pipeline.folder / "mine.csv").as_uri()}
+    pipeline.write_datasets({"tabular": {"mine": entry}})
+    target = "results/figures/tables.csv"
+    pipeline.run(target)
+    assert "Nothing to be done" in pipeline.run(target)
+    pipeline.folder.joinpath("data/tabular/mine.csv").write_text("")
+    for _ in range(2):
+        assert "prepare_table" in pipeline.run(target, fails=True)

@@ -24,12 +24,13 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from sigad.data.files import put_there
 from sigad.data.mvtec import folder_of
 from sigad.data.sources import enabled_datasets, local_path
 from sigad.errors import SigadError
 from sigad.study.configuration import overridden, validate
 from sigad.study.design import lay_out_all, needed_in
-from sigad.study.lineage import content, lineage
+from sigad.study.lineage import lineage
 from sigad.study.logs import cause
 from sigad.study.provenance import source_digest
 
@@ -248,24 +249,25 @@ def networks():
     return needed_in("models", EXPERIMENTS)
 
 
+@cache
 def recipe(path):
     """What a file that trials read is made from: data, settings, seed and code. The path is relative to the results."""
     folder, _, name = path.partition("/")
     name, seed = name.partition(".")[0], config["seed"]
     if folder == "data":
-        return config["tabular"][name], content(table_path(name)), stage_code("prepare_table")
+        return config["tabular"][name], put_there(table_path(name)), stage_code("prepare_table")
     if folder == "images":
-        return config["images"][name], content(image_path(name)), stage_code("prepare_images")
+        return config["images"][name], put_there(image_path(name)), stage_code("prepare_images")
     if folder == "features":
         entry = config["features"][name]
-        return entry, content(entry.get("path")), seed, stage_code("prepare_features")
+        return entry, put_there(entry.get("path")), seed, stage_code("prepare_features")
     if folder == "models":
         return name, config["training"], seed, stage_code("train_diffusion")
     if folder == "calibration":
         # Trials read the scores that belong to their own settings, which are among their own params.
         return config["calibration"], seed, calibration_code(name)
     raise WorkflowError(
-        f"what {path} is made from is not known: say it in recipe(), {ROOT}/workflow/rules/common.smk"
+        f"{path}: say in recipe(), in {ROOT}/workflow/rules/common.smk, what it is made from"
     )
 
 

@@ -43,7 +43,7 @@ rule prepare_table:
     params:
         entry=lambda wildcards: config["tabular"][wildcards.dataset],
         data=DATA,
-        file=lambda wildcards: content(table_path(wildcards.dataset)),
+        file=lambda wildcards: put_there(table_path(wildcards.dataset)),
         code=stage_code("prepare_table"),
     message:
         "Preparing the data set {wildcards.dataset}"

@@ -43,7 +43,7 @@ rule prepare_images:
         runtime=60,
     params:
         entry=lambda wildcards: config["images"][wildcards.dataset],
-        file=lambda wildcards: content(image_path(wildcards.dataset)),
+        file=lambda wildcards: put_there(image_path(wildcards.dataset)),
         code=stage_code("prepare_images"),
     message:
         "Checking and preparing the images {wildcards.dataset}"
@@ -69,7 +69,7 @@ rule prepare_features:
     params:
         entry=lambda wildcards: config["features"][wildcards.features],
         data=DATA,
-        file=lambda wildcards: content(config["features"][wildcards.features].get("path")),
+        file=lambda wildcards: put_there(config["features"][wildcards.features].get("path")),
         seed=config["seed"],
         code=stage_code("prepare_features"),
     message:

@@ -27,6 +27,37 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def content(path: str | Path) -> str:
+    """Digest of what is at a path, whatever its time stamp says.
+
+    For a file, the SHA-256; for a folder, that of the names and sizes of all files in it, for there may be gigabytes of
+    images.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        lines = "".join(f"{file.relative_to(path).as_posix()} {file.stat().st_size}\n" for file in files)
+        return hashlib.sha256(lines.encode()).hexdigest()
+    return sha256_of(path)
+
+
+def record(path: Path) -> None:
+    """Keep, beside what was downloaded, what it is."""
+    _record_of(path).write_text(content(path) + "\n", encoding="utf-8")
+
+
+def put_there(path: str | Path | None) -> str | None:
+    """Digest of what a person put at a path; None where there is nothing, or what was downloaded and never changed."""
+    if path is None or not Path(path).exists():
+        return None
+    found, kept = content(path), _record_of(Path(path))
+    return None if kept.is_file() and kept.read_text(encoding="utf-8").strip() == found else found
+
+
+def _record_of(path: Path) -> Path:
+    return path.with_name(path.name + ".downloaded")
+
+
 def write_whole(path: str | Path, content: bytes, *, way_out: str = "make room, or choose another folder") -> None:
     """Write a file whole or not at all; what it held before stays until then, and a failure leaves nothing behind.
 
@@ -80,13 +111,14 @@ def download(url: str, path: str | Path, *, sha256: str | None = None, way_out: 
 
 
 def accept(partial: Path, path: Path, sha256: str | None, way_out: str) -> None:
-    """Move a complete file to its place if its digest is right; else remove it and raise InvalidInputError."""
+    """Move a downloaded file to its place if its digest is right; else remove it and raise InvalidInputError."""
     try:
         check_digest(partial, sha256, way_out, name=path.name)
     except InvalidInputError:
         partial.unlink()
         raise
     os.replace(partial, path)
+    record(path)
 
 
 def check_digest(path: Path, expected: str | None, way_out: str, *, name: str | None = None) -> None:

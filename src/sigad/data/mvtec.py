@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from sigad.data.files import download
+from sigad.data.files import download, record
 from sigad.data.images import ImageSet, defect_shares
 from sigad.data.pictures import read_picture
 from sigad.data.stack import Series
@@ -94,6 +94,7 @@ def fetch(category: str, entry: Mapping[str, Any], data_dir: str | Path) -> Path
         shutil.rmtree(partial)
         raise InvalidInputError(f"{archive} does not hold a folder {category}: {way_out}")
     inner.rename(folder)
+    record(folder)
     shutil.rmtree(partial)
     return folder
 

@@ -10,6 +10,12 @@ PACKAGE = Path(__file__).parents[1]
 
 
 @cache
+def _read(path: Path) -> tuple[frozenset[Path], str]:
+    """The files of this package that a Python file imports, and a text that is the same for the same code."""
+    tree = _parsed(path)
+    return frozenset(_imports(tree)), path.name + ast.dump(tree)
+
+
 def _parsed(path: Path) -> ast.Module:
     """The code of a file that is run: without docstrings, and without what only a type checker sees."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -28,9 +34,9 @@ def _is_for_people(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING" and not statement.orelse
 
 
-def _imports(path: Path) -> Iterator[Path]:
-    """The files of this package that a Python file imports, wherever in the file, and the packages they lie in."""
-    for node in ast.walk(_parsed(path)):
+def _imports(tree: ast.Module) -> Iterator[Path]:
+    """The files of this package that are imported, wherever in a file, and the packages they lie in."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -52,7 +58,7 @@ def source_files(*paths: str | Path) -> set[Path]:
         path = todo.pop()
         if path not in seen:
             seen.add(path)
-            todo.extend(set(_imports(path)) - seen)
+            todo.extend(_read(path)[0] - seen)
     return seen
 
 
@@ -60,5 +66,5 @@ def source_digest(*paths: str | Path) -> str:
     """SHA-256 over :func:`source_files`, as the parser sees them: comments, docstrings and time stamps do not count."""
     digest = hashlib.sha256()
     for path in sorted(source_files(*paths), key=lambda p: p.name + str(p)):
-        digest.update(path.name.encode() + ast.dump(_parsed(path)).encode())
+        digest.update(_read(path)[1].encode())
     return digest.hexdigest()[:16]
