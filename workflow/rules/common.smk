@@ -334,6 +334,15 @@ def figure_files(name):
     return expand("<results>/figures/{name}.{suffix}", name=name, suffix=["pdf", "png", "csv"])
 
 
+def image_figure(name, caption):
+    """The files of a figure of images, as outputs that stand in the report."""
+    pdf, png, csv = figure_files(name)
+    about = dict(caption=caption, category="Images")
+    png = report(png, labels={"figure": name, "what": "figure"}, **about)
+    csv = report(csv, labels={"figure": name, "what": "numbers"}, **about)
+    return [pdf, png, csv]
+
+
 def tables():
     """Every table that the configuration asks for."""
     return ["<results>/tables/datasets.csv"]

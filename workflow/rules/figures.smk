@@ -12,9 +12,15 @@ rule plot_rates:
             caption="../report/rates.rst",
             category="Rates",
             subcategory=lambda wildcards: EXPERIMENTS[wildcards.experiment].measure,
-            labels=lambda wildcards: {"figure": wildcards.experiment},
+            labels=lambda wildcards: {"figure": wildcards.experiment, "what": "figure"},
         ),
-        csv="<results>/figures/{experiment}.csv",
+        csv=report(
+            "<results>/figures/{experiment}.csv",
+            caption="../report/rates.rst",
+            category="Rates",
+            subcategory=lambda wildcards: EXPERIMENTS[wildcards.experiment].measure,
+            labels=lambda wildcards: {"figure": wildcards.experiment, "what": "numbers"},
+        ),
     log:
         "<logs>/plot_rates/{experiment}.log",
     benchmark:
@@ -50,14 +56,22 @@ rule plot_uniformity:
             "<results>/figures/{experiment}.png",
             caption="../report/uniformity.rst",
             category="Validity",
-            labels=lambda wildcards: {"figure": wildcards.experiment},
+            labels=lambda wildcards: {"figure": wildcards.experiment, "what": "figure"},
         ),
-        csv="<results>/figures/{experiment}.csv",
+        csv=report(
+            "<results>/figures/{experiment}.csv",
+            caption="../report/uniformity.rst",
+            category="Validity",
+            labels=lambda wildcards: {"figure": wildcards.experiment, "what": "numbers"},
+        ),
         table=report(
             "<results>/tables/{experiment}.csv",
             caption="../report/uniformity.rst",
             category="Validity",
-            labels=lambda wildcards: {"table": wildcards.experiment},
+            labels=lambda wildcards: {
+                "figure": wildcards.experiment,
+                "what": "tests of uniformity",
+            },
         ),
     log:
         "<logs>/plot_uniformity/{experiment}.log",
@@ -89,9 +103,14 @@ rule plot_models:
             "<results>/figures/fig06_models.png",
             caption="../report/models.rst",
             category="Data",
-            labels={"figure": "fig06_models"},
+            labels={"figure": "fig06_models", "what": "figure"},
         ),
-        csv="<results>/figures/fig06_models.csv",
+        csv=report(
+            "<results>/figures/fig06_models.csv",
+            caption="../report/models.rst",
+            category="Data",
+            labels={"figure": "fig06_models", "what": "numbers"},
+        ),
     log:
         "<logs>/plot_models.log",
     benchmark:
@@ -120,9 +139,14 @@ rule plot_cost:
             "<results>/figures/{experiment}.png",
             caption="../report/cost.rst",
             category="Cost",
-            labels=lambda wildcards: {"figure": wildcards.experiment},
+            labels=lambda wildcards: {"figure": wildcards.experiment, "what": "figure"},
         ),
-        csv="<results>/figures/{experiment}.csv",
+        csv=report(
+            "<results>/figures/{experiment}.csv",
+            caption="../report/cost.rst",
+            category="Cost",
+            labels=lambda wildcards: {"figure": wildcards.experiment, "what": "numbers"},
+        ),
     log:
         "<logs>/plot_cost/{experiment}.log",
     benchmark:
@@ -155,9 +179,14 @@ rule plot_training:
             "<results>/figures/dal_training.png",
             caption="../report/training.rst",
             category="Models",
-            labels={"figure": "dal_training"},
+            labels={"figure": "dal_training", "what": "figure"},
         ),
-        csv="<results>/figures/dal_training.csv",
+        csv=report(
+            "<results>/figures/dal_training.csv",
+            caption="../report/training.rst",
+            category="Models",
+            labels={"figure": "dal_training", "what": "numbers"},
+        ),
     log:
         "<logs>/plot_training.log",
     benchmark:
@@ -185,9 +214,14 @@ rule plot_activation:
             "<results>/figures/dal_appC_activation.png",
             caption="../report/activation.rst",
             category="Models",
-            labels={"figure": "dal_appC_activation"},
+            labels={"figure": "dal_appC_activation", "what": "figure"},
         ),
-        csv="<results>/figures/dal_appC_activation.csv",
+        csv=report(
+            "<results>/figures/dal_appC_activation.csv",
+            caption="../report/activation.rst",
+            category="Models",
+            labels={"figure": "dal_appC_activation", "what": "numbers"},
+        ),
     log:
         "<logs>/plot_activation.log",
     benchmark:

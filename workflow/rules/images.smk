@@ -117,13 +117,13 @@ rule plot_images:
         noise=expand("<results>/images/{dataset}_noise.csv", dataset=image_settings()),
         maps=expand("<results>/images/{dataset}_map.npz", dataset=image_settings()),
     output:
-        examples=expand("<results>/figures/fig05_examples.{suffix}", suffix=["pdf", "png", "csv"]),
-        noise=expand("<results>/figures/image_noise.{suffix}", suffix=["pdf", "png", "csv"]),
-        maps=expand(
-            "<results>/figures/image_map_{dataset}.{suffix}",
-            dataset=image_settings(),
-            suffix=["pdf", "png", "csv"],
-        ),
+        examples=image_figure("fig05_examples", "../report/examples.rst"),
+        noise=image_figure("image_noise", "../report/noise.rst"),
+        maps=[
+            file
+            for dataset in image_settings()
+            for file in image_figure(f"image_map_{dataset}", "../report/map.rst")
+        ],
     log:
         "<logs>/plot_images.log",
     benchmark:

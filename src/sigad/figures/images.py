@@ -38,9 +38,9 @@ def plot_examples(frame: pd.DataFrame, pixels: Mapping[int, tuple[NDArray, NDArr
         for axis in axes.ravel():
             axis.set_xticks([])
             axis.set_yticks([])
-        for line, (index, row) in zip(axes, frame.iterrows(), strict=False):
+        for line, (_, row), images in zip(axes, frame.iterrows(), (pixels[i] for i in frame.index), strict=False):
             side = row["patch"]
-            for axis, image in zip(line, pixels[index], strict=True):
+            for axis, image in zip(line, images, strict=True):
                 axis.imshow(shown(image), interpolation="nearest")
             corner = (row["column"] * side - 0.5, row["row"] * side - 0.5)
             line[0].add_patch(Rectangle(corner, side, side, fill=False, color="#D55E00", linewidth=1.2))

@@ -16,9 +16,11 @@ def plot_training(frame: pd.DataFrame) -> Figure:
     with sns.axes_style("ticks"), plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(4.2, 2.7), layout="constrained")
         colors = sns.color_palette("colorblind")
-        for i, ((size, activation), rows) in enumerate(frame.groupby(["size", "activation"], sort=True)):
-            mean = rows.groupby("epoch")["loss"].mean()
-            axis.plot(mean.index + 1, mean, color=colors[i % 10], label=f"{size} × {size}, {activation}")
+        means = frame.groupby(["size", "activation", "epoch"], as_index=False)["loss"].mean()
+        networks = means[["size", "activation"]].drop_duplicates().itertuples(index=False)
+        for i, (size, activation) in enumerate(networks):
+            mean = means[(means["size"] == size) & (means["activation"] == activation)]
+            axis.plot(mean["epoch"] + 1, mean["loss"], color=colors[i % 10], label=f"{size} × {size}, {activation}")
         axis.set_xlabel("epoch")
         axis.set_ylabel("mean squared error")
         axis.legend()

@@ -70,7 +70,7 @@ def plot_rates(
             axis.set_xticks(range(len(ticks)), [str(t) for t in ticks])
             axis.set_xlim(-0.5, len(ticks) - 0.5)
             axis.set_xlabel(NAMES.get(x, x))
-            axis.set_title("" if value is None else panel_title(panel, value))
+            axis.set_title("" if panel is None else panel_title(panel, value))
             axis.set_ylim(0, 1.02 if measure == "power" and top > 0.5 else min(1.02, 1.08 * top))
             sns.despine(ax=axis)
         axes[0, 0].set_ylabel(NAMES[measure])

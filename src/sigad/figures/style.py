@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sigad.optional import needs
 from sigad.study import methods
@@ -14,7 +15,7 @@ with needs("pipeline"):
     import seaborn as sns
     from matplotlib.figure import Figure
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.dpi": 150,
     "savefig.dpi": 200,
     "font.size": 9,

@@ -42,12 +42,15 @@ class CifarResNet(nn.Module):
     def __init__(self, blocks: int = 3, classes: int = 10):
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
-        for i, (inputs, outputs, stride) in enumerate(((16, 16, 1), (16, 32, 2), (32, 64, 2)), 1):
-            layers = [
-                CifarBlock(inputs if b == 0 else outputs, outputs, stride if b == 0 else 1) for b in range(blocks)
-            ]
-            setattr(self, f"layer{i}", nn.Sequential(*layers))
+        self.layer1 = self._layer(blocks, 16, 16, 1)
+        self.layer2 = self._layer(blocks, 16, 32, 2)
+        self.layer3 = self._layer(blocks, 32, 64, 2)
         self.linear = nn.Linear(64, classes)
+
+    @staticmethod
+    def _layer(blocks: int, inputs: int, outputs: int, stride: int) -> nn.Sequential:
+        rest = [CifarBlock(outputs, outputs, 1) for _ in range(blocks - 1)]
+        return nn.Sequential(CifarBlock(inputs, outputs, stride), *rest)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))

@@ -72,6 +72,9 @@ class ImageFeatures(nn.Module):
     pool : take the mean of each channel of the output over its positions.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         network: nn.Module,
@@ -186,12 +189,12 @@ def _architecture(entry: Mapping[str, Any]) -> str:
 
 def _assemble(entry: Mapping[str, Any], network: nn.Module) -> ImageFeatures:
     names = ("mean", "std", "scale", "bgr", "nhwc", "resize", "pool")
-    options = {key: entry[key] for key in names if entry.get(key) is not None}
+    options: dict[str, Any] = {key: entry[key] for key in names if entry.get(key) is not None}
     if entry.get("weights"):
         transforms = torchvision_weights(entry["weights"]).transforms()
         options = {"mean": transforms.mean, "std": transforms.std, "scale": 1 / 255} | options
     if entry.get("train"):
-        options = TRAINED | options
+        options = {**TRAINED, **options}
     if entry.get("layer"):
         network = Truncated(network, entry["layer"])
     return ImageFeatures(network, **options)

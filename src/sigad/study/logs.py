@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from sigad.errors import SigadError
 
 
 @contextmanager
-def stage_log(path: str | Path) -> Iterator[logging.Logger]:
+def stage_log(path: str | Path) -> Generator[logging.Logger]:
     """Log a stage to a file, with its duration; an error of sigad's own ends the process with its message alone.
 
     Anything else that is raised is a bug, is logged with its traceback and raised on.

@@ -23,6 +23,8 @@ class Reconstruction(nn.Module):
     Source: Katsuoka et al. (TMLR 2026), section 2.
     """
 
+    noises: Tensor
+
     def __init__(self, unet: nn.Module, noises: Tensor, *, times: Sequence[int] = TIMES, eta: float = 1.0):
         super().__init__()
         self.schedule = schedule(times, eta)

@@ -5,7 +5,7 @@ diffusers' DDIMScheduler.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -36,7 +36,7 @@ class Schedule(NamedTuple):
 
 def cumulative_alphas() -> torch.Tensor:
     """Cumulative products of 1 - beta, (1000,) float64, for beta linear from 1e-4 to 0.02."""
-    scheduler = DDIMScheduler(
+    scheduler: Any = DDIMScheduler(
         num_train_timesteps=TRAINING_STEPS, beta_start=1e-4, beta_end=0.02, beta_schedule="linear"
     )
     # The scheduler's own products are in single precision.

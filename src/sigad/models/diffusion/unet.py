@@ -56,6 +56,7 @@ class PiecewiseLinearUNet(ModelMixin, ConfigMixin):
         if activation not in ACTIVATIONS:
             raise ConfigurationError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
         block = lambda inputs, outputs: Block(inputs, outputs, embedding, ACTIVATIONS[activation])  # noqa: E731
+        self.embedding = embedding
         outer, inner = (channels, *widths[:-2]), widths[:-1]
         self.down = nn.ModuleList(block(i, o) for i, o in zip(outer, inner, strict=True))
         self.middle = block(widths[-2], widths[-1])
@@ -79,8 +80,9 @@ class PiecewiseLinearUNet(ModelMixin, ConfigMixin):
     def _embedded(self, time: int | Tensor) -> Tensor:
         # In double precision: in single, the angles alone would move the ends of a truncation region by 1e-5.
         weight = self.out.weight
-        exact = {"dtype": torch.float64, "device": weight.device}
-        time = time.to(**exact).reshape(-1, 1) if isinstance(time, Tensor) else torch.full((1, 1), time, **exact)
-        half = torch.arange(self.config.embedding // 2, **exact)
-        angle = time * 1e-4 ** (2 * half / self.config.embedding)
+        if not isinstance(time, Tensor):
+            time = torch.full((1,), time)
+        time = time.to(weight.device, torch.float64).reshape(-1, 1)
+        half = torch.arange(self.embedding // 2, dtype=torch.float64, device=weight.device)
+        angle = time * 1e-4 ** (2 * half / self.embedding)
         return torch.cat([angle.sin(), angle.cos()], 1).to(weight.dtype)
