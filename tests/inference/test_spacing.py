@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 
+from sigad import selective_test
 from sigad.errors import InvalidInputError
-from sigad.inference.lattice import Lattice, lattice
-from sigad.inference.spacing import choose_spacing
+from sigad.inference.lattice import lattice
+from sigad.inference.spacing import Pilots
 from tests.inference.test_lattice import Intervals
+
+
+def choose_spacing(given, *, batch=128, **options):
+    engine = Pilots(batch=batch)
+    for pilot in given:
+        engine(pilot)
+    return engine.choose(**options)
 
 
 def pilots(width, n=12):
@@ -35,12 +43,22 @@ def test_each_pilot_is_evaluated_once():
 
 def test_candidates_are_what_the_engine_finds():
     given = list(pilots(0.5))
-    choice = choose_spacing(given, evaluations=500, engine=Lattice(batch=32))
+    choice = choose_spacing(given, evaluations=500, batch=32)
     assert choice.engine.batch == 32
     for candidate in (choice.chosen, *choice.candidates[::7]):
         runs = [lattice(p, spacing=candidate.spacing, cell=candidate.cell, tolerance=0.01, batch=16) for p in given]
         assert candidate.information == pytest.approx(np.mean([r.points.information() for r in runs]), rel=0.05)
         assert candidate.evaluations == pytest.approx(np.mean([r.n_evaluations for r in runs]), rel=0.05)
+
+
+def test_pilots_are_an_engine_of_every_test():
+    rng, engine = np.random.default_rng(0), Pilots(spacing=0.05)
+    given = {"detect": lambda batch: batch.argmax(1), "contrast": lambda i: np.eye(4)[i], "covariance": 1.0}
+    p_values = [selective_test(x, engine=engine, **given).p_value for x in rng.standard_normal((5, 4))]
+    choice = engine.choose(evaluations=150)
+    assert choice.n_pilots == 5 and [found.p_value for found in engine.found] == p_values
+    result = selective_test(rng.standard_normal(4), engine=choice.engine, **given)
+    assert result.status == "tested" and result.n_evaluations < 300 and len(engine.found) == 5
 
 
 def test_errors():

@@ -117,7 +117,7 @@ def lattice(
     ----------
     hypothesis : any; only its ``statistic``, ``null`` and ``same`` are asked for.
     spacing : of the lattice, in the units of the statistic. It, cell and refinement must have been fixed without the
-        data under test; :func:`sigad.inference.spacing.choose_spacing` takes them from pilot runs.
+        data under test; :class:`sigad.inference.spacing.Pilots` chooses them.
     cell : condition also on the cell [c * cell, (c + 1) * cell) that holds the statistic, which bounds the number of
         evaluations by cell / spacing and costs power.
     refinement : halve the spacing while too few lattice points lie in the truncation set.

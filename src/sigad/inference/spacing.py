@@ -1,7 +1,7 @@
 """How fine a lattice, on how much of the line? Chosen on pilot runs, before the data under test are seen."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ ENOUGH = 0.95
 
 BATCH = 16
 """Evaluations are counted in batches of this size."""
+
+PRECISE = 1e-3
+"""Tolerance of pilot runs: what has less weight does not matter for the choice."""
 
 
 @dataclass(frozen=True)
@@ -76,53 +79,59 @@ class _Recorded(Hypothesis):
         return np.array([self.inside.get(i, False) for i in index])
 
 
-def choose_spacing(
-    pilots: Iterable[Hypothesis],
-    *,
-    evaluations: int = 400,
-    finest: float = 0.0125,
-    levels: int = 5,
-    cells: Sequence[float] = (4.0, 2.0, 1.0),
-    engine: Lattice | None = None,
-) -> Choice:
-    """The lattice that keeps most information within a number of evaluations, from pilots.
+@dataclass(frozen=True)
+class Pilots(Lattice):
+    """An engine for pilot runs, on data that are independent of the data under test: it keeps what it found.
 
-    Every pilot is evaluated once, on the finest lattice. Coarser ones are parts of it, and so are their cells.
+    >>> pilots = Pilots()
+    >>> for image in held_out:
+    ...     selective_test(image, detect, contrast, covariance=1.0, engine=pilots)
+    >>> print(choice := pilots.choose(evaluations=400))
+    >>> selective_test(x, detect, contrast, covariance=1.0, engine=choice.engine)
 
-    Parameters
-    ----------
-    pilots : hypotheses about data that are independent of the data under test: held-out images on which the detector
-        selected something. Never the data under test itself, which would make its p-value invalid.
-    evaluations : of the detector that a test may need, on average over the pilots.
-    finest : smallest spacing tried; each of the ``levels`` others is twice the one before.
-    cells : widths tried, besides the whole line.
-    engine : whose other settings (batch, generator) are kept.
-
-    Raises
-    ------
-    InvalidInputError : there are no pilots, or no candidate needs as few evaluations.
+    Its ``spacing`` is the finest that can be chosen. Every pilot is evaluated once; coarser lattices are parts of the
+    finest one, and so are their cells. Never let it see the data under test, whose p-value would not be valid.
     """
-    engine = engine or Lattice()
-    found = [lattice(pilot, spacing=finest, tolerance=1e-3, batch=engine.batch) for pilot in pilots]
-    if not found:
-        raise InvalidInputError(
-            "there are no pilots: run the detector on independent data on which it selects something"
-        )
-    recorded = [_Recorded.of(search) for search in found]
-    candidates = []
-    for cell in (None, *cells):
-        for spacing in finest * 2.0 ** np.arange(levels + 1):
-            runs = [lattice(pilot, spacing=spacing, cell=cell, tolerance=0.01, batch=BATCH) for pilot in recorded]
-            means = np.mean([(r.n_evaluations, r.points.information(), r.own_weight) for r in runs], axis=0)
-            candidates.append(Candidate(float(spacing), cell, *map(float, means)))
-    affordable = [candidate for candidate in candidates if candidate.evaluations <= evaluations]
-    if not affordable:
-        raise InvalidInputError(
-            f"no lattice needs as few as {evaluations} evaluations; the cheapest: {min(candidates, key=_cost)}"
-        )
-    best = max(candidate.information for candidate in affordable)
-    chosen = min((c for c in affordable if c.information >= ENOUGH * best), key=_cost)
-    return Choice(replace(engine, spacing=chosen.spacing, cell=chosen.cell), chosen, tuple(candidates), len(found))
+
+    spacing: float = 0.0125
+    found: list[LatticeSearch] = field(default_factory=list, repr=False)
+
+    def __call__(self, hypothesis: Hypothesis, **how) -> LatticeSearch:
+        how["tolerance"] = PRECISE
+        found = lattice(hypothesis, spacing=self.spacing, rng=self.rng, batch=self.batch, **how)
+        self.found.append(found)
+        return found
+
+    def choose(self, *, evaluations: int = 400, levels: int = 5, cells: Sequence[float] = (4.0, 2.0, 1.0)) -> Choice:
+        """The cheapest lattice that keeps nearly all of the information that any within a number of evaluations keeps.
+
+        Parameters
+        ----------
+        evaluations : of the detector that a test may need, on average over the pilots.
+        levels : each of so many coarser spacings is twice the one before.
+        cells : widths tried, besides the whole line.
+
+        Raises
+        ------
+        InvalidInputError : there are no pilots, or no candidate needs as few evaluations.
+        """
+        if not self.found:
+            raise InvalidInputError("there are no pilots: test independent data, in which the detector finds something")
+        recorded, candidates = [_Recorded.of(search) for search in self.found], []
+        for cell in (None, *cells):
+            for spacing in self.spacing * 2.0 ** np.arange(levels + 1):
+                runs = [lattice(pilot, spacing=spacing, cell=cell, tolerance=0.01, batch=BATCH) for pilot in recorded]
+                means = np.mean([(r.n_evaluations, r.points.information(), r.own_weight) for r in runs], axis=0)
+                candidates.append(Candidate(float(spacing), cell, *map(float, means)))
+        affordable = [candidate for candidate in candidates if candidate.evaluations <= evaluations]
+        if not affordable:
+            raise InvalidInputError(
+                f"no lattice needs as few as {evaluations} evaluations; the cheapest: {min(candidates, key=_cost)}"
+            )
+        best = max(candidate.information for candidate in affordable)
+        chosen = min((c for c in affordable if c.information >= ENOUGH * best), key=_cost)
+        engine = Lattice(spacing=chosen.spacing, cell=chosen.cell, rng=self.rng, batch=self.batch)
+        return Choice(engine, chosen, tuple(candidates), len(self.found))
 
 
 def _cost(candidate: Candidate) -> float:
