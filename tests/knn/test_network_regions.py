@@ -7,6 +7,7 @@ from torch import nn
 
 from sigad.inference import region as rg
 from sigad.inference.exact import exact
+from sigad.knn import knn_test
 from sigad.knn.network import NeighbourHypothesis, NetworkFeatures, detect_network
 from tests.real_data import cifar_resnet20, squeezenet
 
@@ -129,6 +130,25 @@ def test_small_networks(metric, condition_on_k):
         pieces += result.n_evaluations
         intervals += len(result.region)
     assert pieces > 9 * 20 and intervals >= 9
+
+
+class Hinge(nn.Module):
+    def forward(self, x):
+        return torch.relu(0.3 * x) + torch.relu(0.6 * x - 0.3) + 0.1
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+def test_ties_on_a_piece_that_begins_at_distance_zero(metric, offset):
+    """Where all units are off, four instances and the neighbour have one and the same feature; from where the test
+    instance leaves it, they are tied. In one dimension the metrics are the same, and an offset changes nothing."""
+    network = nn.Sequential(Hinge(), nn.Linear(1, 1).double()).eval()
+    network[1].weight.data[:], network[1].bias.data[:] = 1.0, offset
+    x_train = np.array([-1.1, -2, -1, -1.3, 1.4])[:, None]
+    found = knn_test(
+        np.array([0.75]), x_train, k=3, threshold=-6, covariance=1.0, features=network, metric=metric, tolerance=0.0
+    )
+    assert found.p_value == pytest.approx(0.0821170668577, rel=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 from sigad.errors import NumericalError
 from sigad.inference import region as rg
+from sigad.inference.exact import HALO
 from sigad.knn.detection import Metric, norm, penalty
 
 # Numbers per block of the refinement for l1 and linf.
 _BLOCK = 1 << 22
 _MAX_SPLITS = 200
-# Distances that differ by less, in units of rounding, are equal: networks do give equal features to different instances
-# (where all ReLUs of a channel are off), on whole intervals of z.
+# Distances that differ by less, in units of the rounding of features, are equal: networks do give equal features to
+# different instances (where all ReLUs of a channel are off), on whole intervals of z.
 _ROUNDING = 64
 
 
@@ -174,12 +175,12 @@ class _Distances:
         if self.l2:
             d_i = _squares(self.train) - 2.0 * (self.test @ self.train.T).astype(np.float64)
             self.d_i = np.maximum(d_i + _squares(self.test)[:, None], 0.0)
-            self.scale = _squares(self.test)[:, None] + _squares(self.train)
             self.bend_i = _squares(np.diff(self.test, axis=0))
         else:
             self.test, self.train = self.test.astype(np.float64), self.train.astype(np.float64)
-            self.scale = self.d_i = _cross_distances(self.test, self.train, metric)
+            self.d_i = _cross_distances(self.test, self.train, metric)
             self.bend_i = norm(np.diff(self.test, axis=0), metric)
+        self.size_test, self.size_train = (norm(f.astype(np.float64), metric) for f in (test, train))
         self._towards(test, np.zeros(len(train), bool))
 
     def to(self, neighbour: NDArray, before: NDArray[np.bool_]) -> "_Distances":
@@ -190,12 +191,12 @@ class _Distances:
 
     def _towards(self, neighbour: NDArray, before: NDArray[np.bool_]) -> None:
         self.before, self.apart = before, self.moving - neighbour
+        self.size_neighbour = norm(neighbour.astype(np.float64), self.metric)
         if self.l2:
             self.d_j, self.bend_j = _squares(self.apart), _squares(np.diff(self.apart, axis=0))
         else:
             self.apart = self.apart.astype(np.float64)
             self.d_j = norm(self.apart, self.metric)
-            self.scale = self.d_i + self.d_j[:, None]
             self.bend_j = norm(np.diff(self.apart, axis=0), self.metric)
 
     def closer(self, lam: float, which: NDArray[np.bool_], ties: bool = False) -> _Steps:
@@ -208,14 +209,33 @@ class _Distances:
         g0, g1 = (self.d_i[at] - factor * self.d_j[at, None] for at in (some, some + 1))
         shift = np.zeros_like(g0)
         if ties:
-            eps = _ROUNDING * np.finfo(self.test.dtype).eps
-            shift = eps * self.scale[some] * np.where(self.before, 1.0, -1.0)
+            # The distances are convex, and their rounding is largest at an end of the piece, not inside of it.
+            slack = np.maximum(self._rounding(some), self._rounding(some + 1))
+            self._require_telling(some, np.maximum(np.abs(g0), np.abs(g1)) <= 2 * slack)
+            shift = slack * np.where(self.before, 1.0, -1.0)
             g0, g1 = g0 - shift, g1 - shift
         if self.l2:
             segment, u, change = _quadratic_roots(g0, g1, (self.bend_i - factor * self.bend_j)[some])
         else:
             segment, u, change = self._refined(g0, g1, lam, some, shift)
         return self._steps(some, (g0 < 0).sum(axis=1), segment, u, change)
+
+    def _rounding(self, at: NDArray) -> NDArray[np.float64]:
+        """How much rounding may change d_i - d_j (l2: the difference of the squares) at the breakpoints ``at``."""
+        eps = _ROUNDING * np.finfo(self.moving.dtype).eps
+        features = (self.size_test + self.size_neighbour)[at, None] + self.size_train
+        if not self.l2:
+            return eps * features
+        # That of the features, and that of the sum of products.
+        sums = _squares(self.test[at])[:, None] + _squares(self.train)
+        return eps * ((np.sqrt(self.d_i[at]) + np.sqrt(self.d_j[at, None])) * features + sums)
+
+    def _require_telling(self, some: NDArray, equal: NDArray[np.bool_]) -> None:
+        """Raise NumericalError where single precision takes distances for equal, (len(some), n'), on a piece wider than
+        what double precision looks at again: they need not be."""
+        wide = np.diff(self.z)[some] > HALO * np.maximum(1.0, np.abs(self.z[some]))
+        if self.moving.dtype == np.float32 and equal[wide].any():
+            raise NumericalError("single precision does not tell distances from each other: use float64 throughout")
 
     def farther(self, distance: float) -> rg.Region:
         """Where d_j exceeds a distance."""
