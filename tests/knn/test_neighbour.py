@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import linalg, stats
 
 from sigad.errors import InvalidInputError
@@ -143,6 +144,31 @@ def test_order_of_training_instances_and_candidates_does_not_matter():
     first = knn_test(x, x_train, k=[1, 4, 2], threshold=-4.0, covariance=1.0)
     second = knn_test(x, x_train[order], k=(4, 2, 1), threshold=-4.0, covariance=1.0)
     assert (first.p_value, first.selection.index) == (second.p_value, order[second.selection.index])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    ("scale", "network"),
+    [(1e-200, False), (1e-120, False), (1e150, False), (1e-120, True), (1e-30, True), (1e100, True)],
+)
+def test_data_of_any_magnitude(scale, network, metric):
+    """Squares under- and overflow long before the data do; variances, which are squares too, are extreme at most."""
+    rng = np.random.default_rng(14)
+    x, x_train = rng.normal(size=4), rng.normal(size=(12, 4))
+    shared = dict(k=[1, 3], metric=metric, features=torch.nn.Identity() if network else None, tolerance=1e-9)
+    variance = min(max(scale, 1e-140), 1e140) ** 2
+    expected = knn_test(x, x_train, threshold=-2.0, covariance=1.0, **shared)
+    found = knn_test(scale * x, scale * x_train, threshold=-2.0 + np.log(scale), covariance=variance, **shared)
+    assert expected.status == found.status == "tested" and found.selection[:2] == expected.selection[:2]
+    unit = scale / np.sqrt(variance)
+    assert found.statistic == pytest.approx(expected.statistic * unit, rel=1e-9)
+    if unit == 1:
+        assert found.p_value == pytest.approx(expected.p_value, rel=1e-7)
+
+
+def test_distances_that_overflow_are_an_error():
+    with pytest.raises(InvalidInputError, match="larger units"):
+        knn_test([1e308, 0.0], [[-1e308, 0.0], [1.0, 1.0]], k=2, threshold=0.0, covariance=1.0)
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------

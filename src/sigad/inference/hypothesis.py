@@ -25,6 +25,10 @@ FARTHEST = 40.0
 """A linear piece is followed so far beyond statistic and mode, in standard deviations."""
 
 
+SMALLEST, LARGEST = 2.0**-60, 2.0**60
+"""Single precision is for data and features whose largest number lies between these two."""
+
+
 class Hypothesis(ABC):
     """A hypothesis that a detector selected from the data.
 
@@ -69,14 +73,20 @@ class PiecewiseHypothesis(Hypothesis):
     def _restriction(self, dtype: torch.dtype) -> Restriction:
         kept = self.__dict__.setdefault("_restrictions", {})
         if dtype not in kept:
-            kept[dtype] = self.restriction(dtype)
+            made = self.restriction(dtype)
+            size = max(float((start + self.statistic * way).abs().max()) for start, way in _moving(made))
+            if dtype == torch.float32 and size and not SMALLEST < size < LARGEST:
+                raise NumericalError("the data are too small or too large for single precision: use float64 throughout")
+            kept[dtype] = made
         return kept[dtype]
 
     @property
     def resolution(self) -> float:
         """Points z that are closer to the statistic are the same data in double precision."""
-        moving = [(start, way) for start, way in self._restriction(torch.float64).inputs if way is not None]
-        return max(EPS * float((start + self.statistic * way).abs().max() / way.abs().max()) for start, way in moving)
+        return max(
+            EPS * float((start + self.statistic * way).abs().max() / way.abs().max())
+            for start, way in _moving(self._restriction(torch.float64))
+        )
 
     def piece(self) -> Region:
         """The linear piece of the detector that holds the statistic, (1, 2), selection or not, within ``reach``.
@@ -112,6 +122,11 @@ class PiecewiseHypothesis(Hypothesis):
                 return float(inside.max() if limit < at else inside.min())
             at, width = stop, 4 * width
         return limit
+
+
+def _moving(restriction: Restriction) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Start and direction of each input that moves."""
+    return [(start, way) for start, way in restriction.inputs if way is not None]
 
 
 def _breakpoints(part: Any) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sigad.inference import region as rg
 from sigad.inference.ties import EPS, require_interior
 from sigad.knn.crossings import Crossings, solve_linear
-from sigad.knn.detection import Detections, norm, penalty, require_apart
+from sigad.knn.detection import Detections, in_range, norm, penalty, require_apart
 
 
 def selection_region(detections: Detections, *, condition_on_k: bool = True) -> NDArray[np.float64]:
@@ -33,14 +33,15 @@ def selection_region(detections: Detections, *, condition_on_k: bool = True) -> 
         rounding (:mod:`sigad.inference.ties`); or a test instance is one of its own training instances.
     """
     require_apart(detections)
+    told = resolution(detections, detections.f_train[np.arange(len(detections)), detections.index])
+    detections = in_range(detections)
     lines = Crossings.of(detections)
-    neighbour = detections.f_train[np.arange(len(detections)), detections.index]
     if condition_on_k:
         region = _region_for(lines, detections, detections.k)
     else:
         everywhere = [_region_for(lines, detections, np.full(len(detections), k)) for k in detections.candidates]
         region = rg.union(*everywhere)
-    return require_interior(region, 1.0, resolution(detections, neighbour, lines.length))
+    return require_interior(region, 1.0, told)
 
 
 def _region_for(lines: Crossings, detections: Detections, k: NDArray) -> NDArray:
@@ -99,8 +100,10 @@ def order_region(detections: Detections) -> NDArray[np.float64]:
     ------
     NumericalError : as :func:`selection_region`; also where others than j are equally close.
     """
-    lines = Crossings.of(detections)
     rows = np.arange(len(detections))
+    told = resolution(detections, detections.f_train[rows, detections.index])
+    detections = in_range(detections)
+    lines = Crossings.of(detections)
     alpha, beta, low, high = lines.linear_forms()
     # The order of the others. Where j stands among them is part of the selection already.
     at_one = alpha + beta
@@ -115,15 +118,16 @@ def order_region(detections: Detections) -> NDArray[np.float64]:
         row = rows[:, None]
         lower, upper = solve_linear(alpha[row, first] - alpha[row, second], beta[row, first] - beta[row, second])
         low, high = np.maximum(low, lower.max(axis=-1)), np.minimum(high, upper.min(axis=-1))
-    neighbour = detections.f_train[rows, detections.index]
-    chained = np.stack([low, high], axis=-1)[:, None, :]
-    require_interior(chained, 1.0, resolution(detections, neighbour, lines.length))
+    chained = require_interior(np.stack([low, high], axis=-1)[:, None, :], 1.0, told)
     region = rg.intersection(selection_region(detections), chained)
     around = (region[..., 0] <= 1) & (1 <= region[..., 1])
     return np.take_along_axis(region, around.argmax(axis=-1)[:, None, None], axis=-2)
 
 
-def resolution(detections: Detections, neighbour: NDArray, length: NDArray) -> NDArray[np.float64]:
-    """Changes of r, (B,), that rounding hides: of the features of the test instance and those of what it moves away
-    from, (B, D), over their distance (B,)."""
-    return EPS * (norm(detections.f_test, detections.metric) + norm(neighbour, detections.metric)) / length
+def resolution(detections: Detections, neighbour: NDArray) -> NDArray[np.float64]:
+    """Changes of r, (B,), that rounding hides: of the features of the test instance and of those that it moves away
+    from, (B, D), over the distance of the two."""
+    size = lambda x: norm(x, detections.metric)  # noqa: E731
+    apart = size(detections.f_test - neighbour)
+    # Features of the same value do not move along the line.
+    return EPS * (size(detections.f_test) + size(neighbour)) / np.where(apart > 0, apart, np.inf)

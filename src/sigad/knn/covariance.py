@@ -7,6 +7,7 @@ from sigad.checks import real_array
 from sigad.inference.covariance import whitened
 from sigad.inference.estimated import Estimated
 from sigad.inference.truncated import Null
+from sigad.knn.detection import unit_of
 
 KnnCovariance = ArrayLike | Estimated
 
@@ -34,8 +35,9 @@ def standardised(difference: ArrayLike, covariance: KnnCovariance, factor: float
     difference = np.asarray(difference, np.float64)
     if isinstance(covariance, Estimated):
         return covariance.standardised(difference, factor)
-    white = whitened(difference, covariance)
-    return np.sqrt(np.square(white).sum(axis=-1) / factor), ("chi", difference.shape[-1])
+    unit = unit_of(np.abs(difference).max(axis=-1))
+    white = whitened(difference / unit[:, None], covariance)
+    return unit * np.sqrt(np.square(white).sum(axis=-1) / factor), ("chi", difference.shape[-1])
 
 
 def checked(covariance: KnnCovariance) -> tuple[KnnCovariance, int]:

@@ -5,7 +5,7 @@ test instance each; a problem has n training instances in d input dimensions and
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -83,6 +83,24 @@ class Detections:
         return self.x_test - self.x_train[np.arange(len(self)), self.index]
 
 
+def in_range(detections: Detections) -> Detections:
+    """The same problems for computations with squares: those whose distances are extreme are moved to the test
+    instance, and given in units of the distance of the selected neighbour. What is farther than 1e60 of them is as far
+    as that, which is beyond the null distribution in any case."""
+    neighbour = detections.f_train[np.arange(len(detections)), detections.index]
+    length = norm(detections.f_test - neighbour, detections.metric)
+    extreme = out_of_range(length) & (length > 0)
+    if not extreme.any():
+        return detections
+    unit = np.where(extreme, unit_of(length), 1.0)
+    f_test, f_train = detections.f_test.copy(), detections.f_train.copy()
+    with np.errstate(over="ignore"):
+        f_train[extreme] = (f_train[extreme] - f_test[extreme, None]) / unit[extreme, None, None]
+    f_train[extreme] = np.clip(f_train[extreme], -1e60, 1e60)
+    f_test[extreme] = 0.0
+    return replace(detections, f_test=f_test, f_train=f_train, threshold=detections.threshold - np.log(unit))
+
+
 def require_apart(detections: Detections) -> None:
     """Raise NumericalError if a test instance is one of its own training instances: they are not independent.
 
@@ -98,12 +116,30 @@ def require_apart(detections: Detections) -> None:
 
 
 def norm(x: NDArray, metric: Metric) -> NDArray[np.float64]:
-    """Norm over the last axis."""
-    if metric == "l2":
-        return np.sqrt(np.square(x).sum(axis=-1))
+    """Norm over the last axis, of vectors of any magnitude."""
     if metric == "l1":
         return np.abs(x).sum(axis=-1)
-    return np.abs(x).max(axis=-1)
+    if metric == "linf":
+        return np.abs(x).max(axis=-1)
+    with np.errstate(over="ignore"):
+        result = np.asarray(np.sqrt(np.square(x).sum(axis=-1)))
+    extreme = out_of_range(result)
+    if extreme.any():
+        unit = unit_of(np.abs(x[extreme]).max(axis=-1))
+        with np.errstate(over="ignore"):  # the norm itself may
+            result[extreme] = unit * np.sqrt(np.square(x[extreme] / unit[..., None]).sum(axis=-1))
+    return result
+
+
+def out_of_range(size: NDArray) -> NDArray[np.bool_]:
+    """Where squares of numbers of this size, or products of two squares, under- or overflow."""
+    return ~((size > 2.0**-200) & (size < 2.0**200))
+
+
+def unit_of(size: NDArray) -> NDArray[np.float64]:
+    """The power of two below each size, by which to divide without rounding; 1 for 0."""
+    size = np.where(size > 0, size, 1.0)
+    return np.ldexp(1.0, np.frexp(size)[1] - 1)
 
 
 def penalty(k: ArrayLike, dimension: int) -> NDArray[np.float64]:
@@ -232,7 +268,10 @@ def detect_features(
     if threshold.ndim > 1 or np.isnan(threshold).any() or (threshold.ndim == 1 and len(threshold) != len(x_test)):
         raise InvalidInputError(f"threshold must be a number, or one per test instance, without NaN; not {threshold!r}")
     candidates = check_candidates(k, x_train.shape[-2])
-    distances = norm(f_test[:, None, :] - f_train, metric)
+    with np.errstate(over="ignore"):
+        distances = norm(f_test[:, None, :] - f_train, metric)
+    if not np.isfinite(distances).all():
+        raise InvalidInputError("distances overflow: give the instances, or their features, in larger units")
     a = scores(distances, candidates, f_test.shape[-1])
     best = a.argmax(axis=-1)
     k_best = np.asarray(candidates)[best]

@@ -22,7 +22,7 @@ from sigad.errors import NumericalError, UnsupportedOperationError
 from sigad.inference import region as rg
 from sigad.inference.ties import require_interior
 from sigad.knn.closed_form import resolution
-from sigad.knn.detection import Detections, norm, penalty, require_apart
+from sigad.knn.detection import Detections, in_range, norm, penalty, require_apart
 
 
 def members(detections: Detections, m: int) -> NDArray[np.bool_]:
@@ -59,8 +59,9 @@ def neighbourhood_region(detections: Detections, inside: NDArray[np.bool_]) -> N
     require_apart(detections)
     require_distinct(detections, inside)
     m = int(inside[0].sum())
-    mean = _gather(detections.f_train, inside).mean(axis=1)
-    moved = detections.f_test - mean  # E, (B, D)
+    told = resolution(detections, _gather(detections.f_train, inside).mean(axis=1))
+    detections = in_range(detections)
+    moved = detections.f_test - _gather(detections.f_train, inside).mean(axis=1)  # E, (B, D)
     apart = detections.f_test[:, None, :] - detections.f_train
     square = np.square(apart).sum(axis=-1)
     speed = 1 / (1 + 1 / m)  # of the others, relative to that of the members
@@ -77,7 +78,7 @@ def neighbourhood_region(detections: Detections, inside: NDArray[np.bool_]) -> N
     if still.any():
         region[still] = np.inf
         region[still, :1] = [[0.0, np.inf]]
-    return require_interior(region, 1.0, resolution(detections, mean, np.sqrt(length2)))
+    return require_interior(region, 1.0, told)
 
 
 def require_distinct(detections: Detections, inside: NDArray[np.bool_]) -> None:

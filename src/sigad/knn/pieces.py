@@ -13,7 +13,7 @@ d_i^2 - lam^2 d_j^2, at most two per piece and instance. docs/mathematics.md, se
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from sigad.errors import NumericalError
 from sigad.inference import region as rg
 from sigad.inference.exact import HALO
-from sigad.knn.detection import Metric, norm, penalty
+from sigad.inference.hypothesis import LARGEST, SMALLEST
+from sigad.knn.detection import Metric, norm, penalty, unit_of
 
 # Numbers per block of the refinement for l1 and linf.
 _BLOCK = 1 << 22
@@ -90,13 +91,13 @@ def neighbourhood_region(
 
     ``z`` (K + 1,) breakpoints; ``test`` and each of ``nearest`` (K + 1, D) features there, linear in between.
     """
-    distances = _Distances(z, test, event.train, event.metric)
+    distances = _Distances(z, test, event.train, event.metric, _size(test - neighbour for neighbour in nearest))
     each = [distances.to(neighbour, before) for neighbour, before in zip(nearest, event.before, strict=True)]
     region = np.array([[z[0], z[-1]]])
     for one in each:
         if not len(region):
             return rg.EMPTY
-        region = rg.intersection(region, one.closer(1.0, _touched(z, region), ties=True).where(lambda m: m == 0))
+        region = rg.intersection(region, one.ahead(_touched(z, region)).where(lambda m: m == 0))
     detected, m = [rg.EMPTY], len(each)
     for k in event.candidates:
         radius = float(np.exp(event.threshold + penalty(k, event.train.shape[1])))
@@ -113,13 +114,15 @@ def selected_region(pieces: Pieces, event: Event, *, condition_on_k: bool = True
 
     ``condition_on_k``: for the same k; otherwise for any of the candidates, the one with the largest score at z.
     """
-    distances = _Distances(pieces.z, pieces.test, event.train, event.metric).to(pieces.neighbour, event.before)
-    count = distances.closer(1.0, np.ones(distances.pieces, bool), ties=True)
+    apart = _size([pieces.test - pieces.neighbour])
+    distances = _Distances(pieces.z, pieces.test, event.train, event.metric, apart)
+    distances = distances.to(pieces.neighbour, event.before)
+    count = distances.ahead(np.ones(distances.pieces, bool))
     ks = (event.k,) if condition_on_k else event.candidates
     return rg.union(rg.EMPTY, *[_region_for(distances, event, count, k) for k in ks])
 
 
-def _region_for(distances: "_Distances", event: Event, count: "_Steps", k: int) -> rg.Region:
+def _region_for(distances: "_Distances", event: Event, count: "_Ahead", k: int) -> rg.Region:
     """Where j is the k-th neighbour, k has the largest score, and that score exceeds the threshold."""
     region = count.where(lambda closer: closer == k - 1)
     d = event.dimension
@@ -158,19 +161,50 @@ class _Steps:
         return rg.as_region(np.stack([self.start[good], self.end[good]], axis=-1))
 
 
+@dataclass(frozen=True)
+class _Ahead:
+    """How many of the others stand before j: closer, or equally close and before it in the training set.
+
+    ``steps`` (double precision): one count. In single precision two, which take what rounding may have made equal once
+    as its place in the training set says, and once the other way round.
+    """
+
+    steps: tuple[_Steps, ...]
+
+    def where(self, condition) -> rg.Region:
+        """Where the count fulfils a condition.
+
+        Raises NumericalError where that depends on what single precision cannot tell, on intervals wider than those
+        that double precision looks at again.
+        """
+        region, *others = [steps.where(condition) for steps in self.steps]
+        for other in others:
+            doubtful = rg.intersection(rg.union(region, other), rg.complement(rg.intersection(region, other)))
+            if (np.diff(doubtful)[:, 0] > HALO * np.maximum(1.0, np.abs(doubtful[:, 0]))).any():
+                raise NumericalError("single precision does not tell distances from each other: use float64 throughout")
+        return region
+
+
 class _Distances:
     """Along the pieces, distances d_i of the test instance from the others, (K + 1, n'), and d_j from one neighbour.
 
     ``test`` (K + 1, D) its features, ``train`` (n', D) those of the others, which do not move. Until :meth:`to` names a
-    neighbour, it is the test instance itself, at distance 0.
+    neighbour, it is the test instance itself, at distance 0. ``apart``: the largest difference of any number of its
+    features and those of a neighbour.
     """
 
-    def __init__(self, z: NDArray, test: NDArray, train: NDArray, metric: Metric):
+    def __init__(self, z: NDArray, test: NDArray, train: NDArray, metric: Metric, apart: float):
         self.z, self.pieces, self.metric, self.moving = z, len(z) - 1, metric, test
-        # Relative to the test instance's features: the squared distances below are differences of squares.
+        # Relative to the test instance's features: the squared distances below are differences of squares. In a unit
+        # in which these neither under- nor overflow; a power of two, so that nothing is rounded.
         centre = test[len(test) // 2]
         self.test = test - centre
-        self.train = (train - centre.astype(np.float64)).astype(self.test.dtype)
+        away = train - centre.astype(np.float64)
+        size = max(_size([self.test, away]), apart)
+        if test.dtype == np.float32 and size and not SMALLEST < size < LARGEST:
+            raise NumericalError("the features are too small or too large for single precision: use float64 throughout")
+        self.unit = float(unit_of(size))
+        self.test, self.train = self.test / self.test.dtype.type(self.unit), (away / self.unit).astype(test.dtype)
         self.l2 = metric == "l2"
         if self.l2:
             d_i = _squares(self.train) - 2.0 * (self.test @ self.train.T).astype(np.float64)
@@ -180,7 +214,7 @@ class _Distances:
             self.test, self.train = self.test.astype(np.float64), self.train.astype(np.float64)
             self.d_i = _cross_distances(self.test, self.train, metric)
             self.bend_i = norm(np.diff(self.test, axis=0), metric)
-        self.size_test, self.size_train = (norm(f.astype(np.float64), metric) for f in (test, train))
+        self.size_test, self.size_train = (norm(f.astype(np.float64) / self.unit, metric) for f in (test, train))
         self._towards(test, np.zeros(len(train), bool))
 
     def to(self, neighbour: NDArray, before: NDArray[np.bool_]) -> "_Distances":
@@ -190,8 +224,9 @@ class _Distances:
         return result
 
     def _towards(self, neighbour: NDArray, before: NDArray[np.bool_]) -> None:
-        self.before, self.apart = before, self.moving - neighbour
-        self.size_neighbour = norm(neighbour.astype(np.float64), self.metric)
+        self.before = before
+        self.apart = (self.moving - neighbour) / self.moving.dtype.type(self.unit)
+        self.size_neighbour = norm(neighbour.astype(np.float64) / self.unit, self.metric)
         if self.l2:
             self.d_j, self.bend_j = _squares(self.apart), _squares(np.diff(self.apart, axis=0))
         else:
@@ -199,26 +234,27 @@ class _Distances:
             self.d_j = norm(self.apart, self.metric)
             self.bend_j = norm(np.diff(self.apart, axis=0), self.metric)
 
-    def closer(self, lam: float, which: NDArray[np.bool_], ties: bool = False) -> _Steps:
+    def closer(self, lam: float, which: NDArray[np.bool_], shift: NDArray | float = 0.0) -> _Steps:
         """How many of the others are closer than lam d_j, along the pieces that the mask (K,) names.
 
-        With ``ties``, those that stand before j in the training set count as well when they are equally close.
+        ``shift`` (number of pieces named, n') is added to lam d_j (l2: to the square).
         """
         some = np.flatnonzero(which)
         factor = lam**2 if self.l2 else lam
-        g0, g1 = (self.d_i[at] - factor * self.d_j[at, None] for at in (some, some + 1))
-        shift = np.zeros_like(g0)
-        if ties:
-            # The distances are convex, and their rounding is largest at an end of the piece, not inside of it.
-            slack = np.maximum(self._rounding(some), self._rounding(some + 1))
-            self._require_telling(some, np.maximum(np.abs(g0), np.abs(g1)) <= 2 * slack)
-            shift = slack * np.where(self.before, 1.0, -1.0)
-            g0, g1 = g0 - shift, g1 - shift
+        g0, g1 = (self.d_i[at] - factor * self.d_j[at, None] - shift for at in (some, some + 1))
         if self.l2:
             segment, u, change = _quadratic_roots(g0, g1, (self.bend_i - factor * self.bend_j)[some])
         else:
-            segment, u, change = self._refined(g0, g1, lam, some, shift)
+            segment, u, change = self._refined(g0, g1, lam, some, np.broadcast_to(shift, g0.shape))
         return self._steps(some, (g0 < 0).sum(axis=1), segment, u, change)
+
+    def ahead(self, which: NDArray[np.bool_]) -> _Ahead:
+        """How many of the others stand before j, along the pieces that the mask (K,) names."""
+        some = np.flatnonzero(which)
+        # The distances are convex, and their rounding is largest at an end of the piece, not inside of it.
+        shift = np.maximum(self._rounding(some), self._rounding(some + 1)) * np.where(self.before, 1.0, -1.0)
+        shifts = (shift, -shift) if self.moving.dtype == np.float32 else (shift,)
+        return _Ahead(tuple(self.closer(1.0, which, shift) for shift in shifts))
 
     def _rounding(self, at: NDArray) -> NDArray[np.float64]:
         """How much rounding may change d_i - d_j (l2: the difference of the squares) at the breakpoints ``at``."""
@@ -230,15 +266,9 @@ class _Distances:
         sums = _squares(self.test[at])[:, None] + _squares(self.train)
         return eps * ((np.sqrt(self.d_i[at]) + np.sqrt(self.d_j[at, None])) * features + sums)
 
-    def _require_telling(self, some: NDArray, equal: NDArray[np.bool_]) -> None:
-        """Raise NumericalError where single precision takes distances for equal, (len(some), n'), on a piece wider than
-        what double precision looks at again: they need not be."""
-        wide = np.diff(self.z)[some] > HALO * np.maximum(1.0, np.abs(self.z[some]))
-        if self.moving.dtype == np.float32 and equal[wide].any():
-            raise NumericalError("single precision does not tell distances from each other: use float64 throughout")
-
     def farther(self, distance: float) -> rg.Region:
         """Where d_j exceeds a distance."""
+        distance = distance / self.unit
         some = np.arange(self.pieces)
         if self.l2:
             gap = distance**2 - self.d_j[:, None]
@@ -251,6 +281,7 @@ class _Distances:
 
     def within(self, distance: float) -> _Steps:
         """How many of the others are closer than a distance."""
+        distance = distance / self.unit
         some = np.arange(self.pieces)
         gap = self.d_i - (distance**2 if self.l2 else distance)
         if self.l2:
@@ -307,6 +338,11 @@ class _Distances:
             return _value_and_slopes(away, step, metric), second
 
         return evaluate
+
+
+def _size(arrays: Iterable[NDArray]) -> float:
+    """The largest number of them, in size."""
+    return max((float(np.abs(x).max(initial=0.0)) for x in arrays), default=0.0)
 
 
 def _squares(x: NDArray) -> NDArray[np.float64]:

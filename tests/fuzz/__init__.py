@@ -1,0 +1,1 @@
+"""Fuzzers: random problems against the definition. A few seeds in the test suite, many by python -m tests.fuzz."""
