@@ -1,4 +1,4 @@
-"""The examples of the README and of the pages on detectors, run as written: output and all, but for seconds."""
+"""Examples of the README and of pages on detectors and p-values, run as written: output and all, but for seconds."""
 
 import contextlib
 import io
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "docs/any-detector.md"]
+PAGES = ["README.md", "docs/any-detector.md", "docs/which-p-value.md"]
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```\n(.*?)```)?", re.DOTALL)
 SECONDS = re.compile(r"[\d.e-]+ s$", re.MULTILINE)
 
