@@ -218,15 +218,3 @@ def test_the_slurm_profile_keeps_the_default_one(pipeline):
     output = pipeline.run("--profile", "profiles/slurm", "--dry-run", "results/rates/rates.csv")
     assert "profiles/default" in output
     assert "test_naive" in output
-
-
-def test_lint_and_formatting(pipeline):
-    output = pipeline.run("--lint")
-    assert "Congratulations" in output
-    for command in (
-        ["snakefmt", "--check", "Snakefile", "workflow"],
-        ["ruff", "check", "."],
-        ["ruff", "format", "--check", "."],
-    ):
-        done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
