@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sigad.inference.lattice import Lattice
 from sigad.inference.multiple import benjamini_yekutieli, holm
 from sigad.localization import Detector, contrast, localization_test
 from sigad.localization.hypothesis import MaskHypothesis
@@ -88,3 +89,22 @@ def test_table_and_picture():
     nothing = localization_test(autoencoder(), x, x_ref, threshold=100.0, covariance=1.0, per_region=True)
     assert nothing.status == "not_selected" and len(nothing) == 0 and nothing.to_frame().empty
     assert not nothing.labels.any() and nothing.plot() is not None and "not_selected" in repr(nothing)
+
+
+def test_regions_on_the_lattice_and_of_blocks():
+    # Each block or lattice test is that of the same hypothesis alone: the whole mask is conditioned on.
+    x, x_ref = images(2)
+    arguments = {"threshold": 0.6, "covariance": 1.0, "tolerance": 0.0}
+    exact = localization_test(autoencoder(), x, x_ref, per_region=True, **arguments)
+    lattice = localization_test(autoencoder(), x, x_ref, per_region=True, engine=Lattice(spacing=0.02), **arguments)
+    assert len(exact) == len(lattice) > 1
+    by_pixels = {region.selection.mask.tobytes(): region for region in exact.regions}
+    for region in lattice.regions:
+        same = by_pixels[region.selection.mask.tobytes()]
+        assert (region.statistic, region.effect) == (same.statistic, same.effect)
+        # Within two cells of the lattice's mass of the exact p-value.
+        assert region.p_value == pytest.approx(same.p_value, abs=0.1)
+    blocks = localization_test(autoencoder(), x, x_ref, per_region=True, resolution=4, **arguments)
+    tested = np.sum([region.tested for region in blocks.regions], axis=0)
+    expected = exact.selection.mask.reshape(2, 4, 2, 4).any((1, 3)).repeat(4, 0).repeat(4, 1)
+    np.testing.assert_array_equal(tested, expected)
