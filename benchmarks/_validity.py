@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from sigad.inference.result import NOT_SELECTED
+from sigad.seeds import Streams
 from sigad.study.kinds import Kind
 from sigad.study.methods.naive import Naive
 from sigad.study.methods.proposed import Proposed
 from sigad.study.rates import rejection_rate, uniformity
 from sigad.study.run import run_trials
-from sigad.study.seeds import Streams
 
 SEED = 20251
 COLUMNS = ("rep", "status", "statistic", "p_value", "p_low", "p_high", "n_evaluations", "naive")

@@ -38,7 +38,7 @@ from sigad.models.diffusion import training as diffusion
 from sigad.models.diffusion.reconstruct import Reconstruction, draw_noises
 from sigad.models.diffusion.unet import PiecewiseLinearUNet
 from sigad.models.fitting import mirrored
-from sigad.study.seeds import Streams
+from sigad.seeds import Streams
 
 SEED, ALPHA = 20251, 0.05
 SHARES = {"train": 0.3, "noise": 0.12, "calibration": 0.22, "reference": 0.08, "test": 0.28}

@@ -7,7 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "src" / "sigad"
 # From the ground up: a room may import from its own floor and from those below.
 FLOORS = [
-    {"errors", "checks", "optional"},
+    {"errors", "checks", "optional", "seeds"},
     {"line", "inference", "blackbox"},
     {"knn", "localization", "models", "data", "selective", "instance", "diagnosis"},
     {"study"},

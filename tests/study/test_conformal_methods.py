@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sigad.data.tabular import Table
+from sigad.seeds import trial_streams
 from sigad.study.kinds import knn_tabular
 from sigad.study.kinds.knn_synthetic import KnnSynthetic
 from sigad.study.kinds.knn_tabular import KnnTabular
@@ -14,7 +15,6 @@ from sigad.study.methods.naive import Naive
 from sigad.study.methods.proposed import Proposed
 from sigad.study.methods.thinning import Thinning
 from sigad.study.run import run_trials
-from sigad.study.seeds import trial_streams
 from tests.settings import SETTING
 
 

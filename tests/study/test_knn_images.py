@@ -10,12 +10,12 @@ from sigad.inference.multiple import benjamini_yekutieli
 from sigad.knn.detection import scores
 from sigad.models.architectures import small_cnn
 from sigad.models.features import ImageFeatures, Truncated
+from sigad.seeds import trial_streams
 from sigad.study import image_views, methods
 from sigad.study.kinds import knn_images
 from sigad.study.kinds.knn_images import KnnImages
 from sigad.study.rates import uniformity
 from sigad.study.run import run_trials
-from sigad.study.seeds import trial_streams
 
 SETTING = {
     "dataset": "gravel",

@@ -8,12 +8,12 @@ from scipy import stats
 
 from sigad.errors import ConfigurationError
 from sigad.localization import AutoregressiveCovariance
+from sigad.seeds import trial_streams
 from sigad.study import methods
 from sigad.study.kinds.localization_synthetic import LocalizationSynthetic
 from sigad.study.localization_problems import draw_images
 from sigad.study.methods.proposed import Proposed
 from sigad.study.run import run_trials
-from sigad.study.seeds import trial_streams
 from tests.localization.small_detectors import small_unet
 
 SETTING = {"size": 8}

@@ -7,13 +7,13 @@ import pytest
 from scipy import special, stats
 
 from sigad.errors import ConfigurationError, NumericalError
+from sigad.seeds import trial_streams
 from sigad.study import methods
 from sigad.study.kinds.knn_synthetic import KnnSynthetic
 from sigad.study.kinds.knn_tabular import KnnTabular
 from sigad.study.methods.naive import Naive
 from sigad.study.rates import rejection_rate, uniformity
 from sigad.study.run import run_trials
-from sigad.study.seeds import trial_streams
 from tests.settings import SETTING
 
 ROOT = Path(__file__).parents[2]

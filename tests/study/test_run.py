@@ -9,6 +9,7 @@ import pytest
 from sigad.data.sealed import check_folder, seal_folder
 from sigad.data.synthetic import draw_knn_instances
 from sigad.errors import ConfigurationError, InvalidInputError, MissingDataError
+from sigad.seeds import trial_streams
 from sigad.study import kinds, methods
 from sigad.study.calibration import calibrate, read_scores, write_scores
 from sigad.study.chunks import chunk_names, chunk_range
@@ -17,7 +18,6 @@ from sigad.study.kinds.knn_synthetic import KnnSynthetic
 from sigad.study.problems import CAPABILITIES
 from sigad.study.rows import read_rows, trial_facts, write_rows
 from sigad.study.run import run_experiment
-from sigad.study.seeds import trial_streams
 from tests.settings import SETTING
 
 CONFIG = {

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from sigad.data.synthetic import MODELS, draw_knn_instances
 from sigad.figures.style import STYLE, VALUES
+from sigad.seeds import Streams
 from sigad.study.kinds.knn_synthetic import KnnSynthetic
-from sigad.study.seeds import Streams
 
 
 def model_points(seed: int) -> pd.DataFrame:

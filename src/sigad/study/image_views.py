@@ -16,11 +16,11 @@ from sigad.data.images import ImageSet, split
 from sigad.data.patch_noise import NOISE_KINDS, estimate
 from sigad.inference.multiple import benjamini_yekutieli
 from sigad.inference.result import TESTED
+from sigad.seeds import Streams
 from sigad.study.kinds.knn_images import BLOCK, KnnImageProblems, KnnImages
 from sigad.study.methods.naive import Naive
 from sigad.study.methods.proposed import Proposed
 from sigad.study.run import Rows, apply
-from sigad.study.seeds import Streams
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from sigad.knn.closed_form import order_region, selection_region
 from sigad.knn.covariance import statistic
 from sigad.knn.detection import METRICS, Detections, detect
 from sigad.knn.thinning import thinned_knn_test
+from sigad.seeds import Streams
 from sigad.study.kinds import Kind
 from sigad.study.problems import PValues
-from sigad.study.seeds import Streams
 from sigad.study.settings import setting
 
 

@@ -20,8 +20,8 @@ from sigad.localization.hypothesis import MaskHypothesis
 from sigad.localization.permutation import permutation_pvalue
 from sigad.localization.thinning import thinned_test
 from sigad.models.diffusion.unet import PiecewiseLinearUNet
+from sigad.seeds import Streams
 from sigad.study.problems import PValues
-from sigad.study.seeds import Streams
 
 if TYPE_CHECKING:
     from sigad.study.kinds.localization_synthetic import LocalizationSynthetic

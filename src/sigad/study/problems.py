@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import Null
-from sigad.study.seeds import Streams
+from sigad.seeds import Streams
 
 
 class PValues(NamedTuple):

@@ -24,10 +24,10 @@ import numpy as np
 
 from sigad.errors import NumericalError
 from sigad.inference.result import FAILED, NOT_SELECTED, TESTED
+from sigad.seeds import Streams, trial_streams
 from sigad.study.kinds import Kind
 from sigad.study.methods import Method
 from sigad.study.problems import Problems
-from sigad.study.seeds import Streams, trial_streams
 
 Rows = dict[str, np.ndarray]
 

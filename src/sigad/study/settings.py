@@ -27,6 +27,7 @@ def setting(
     below: float | None = None,
     pattern: str | None = None,
     source: str = "chosen",
+    shown: bool = True,
 ) -> Any:
     """A field of a class of settings.
 
@@ -38,10 +39,12 @@ def setting(
     low, high, above, below : bounds, inclusive and exclusive.
     pattern : regular expression that text must match as a whole.
     source : "paper" or "chosen".
+    shown : whether figures tell it; not where it changes none of their numbers.
     """
     bounds = {"low": low, "high": high, "above": above, "below": below}
     given = {name: bound for name, bound in bounds.items() if bound is not None}
     metadata = {"meaning": meaning, "choices": tuple(choices), "bounds": given, "pattern": pattern, "source": source}
+    metadata["shown"] = shown
     return field(default=default, metadata=metadata)
 
 

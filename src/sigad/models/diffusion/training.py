@@ -14,7 +14,7 @@ from sigad.errors import InvalidInputError
 from sigad.models.diffusion.schedule import TRAINING_STEPS, cumulative_alphas
 from sigad.models.diffusion.unet import PiecewiseLinearUNet
 from sigad.models.fitting import Epoch, fit
-from sigad.study.seeds import Streams
+from sigad.seeds import Streams
 
 
 def train(

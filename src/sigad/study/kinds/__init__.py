@@ -12,9 +12,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sigad.seeds import Streams
 from sigad.study.problems import Problems
 from sigad.study.registry import Registry
-from sigad.study.seeds import Streams
 from sigad.study.settings import Settings
 
 Block = tuple[Sequence[Streams], Problems]
@@ -64,7 +64,7 @@ class Kind(Settings):
     def draw(self, streams: Sequence[Streams], **given: Any) -> Iterator[Block]:
         """The hypotheses of the given trials, in blocks of bounded memory, in the order of the trials.
 
-        A trial has one hypothesis or more, one after the other, each with :meth:`sigad.study.seeds.Streams.of` its
+        A trial has one hypothesis or more, one after the other, each with :meth:`sigad.seeds.Streams.of` its
         number. Where there is nothing to test it has one that is not selected: no trial is ever left out.
         """
         raise NotImplementedError

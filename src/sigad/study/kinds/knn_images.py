@@ -17,10 +17,10 @@ from sigad.inference.region import Region
 from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import truncated_pvalue
 from sigad.knn.detection import Detections, Metric, detect_features, scores
+from sigad.seeds import Streams
 from sigad.study.kinds import Block, Cost
 from sigad.study.knn_problems import DetectedProblems, KnnKind
 from sigad.study.problems import PValues
-from sigad.study.seeds import Streams
 from sigad.study.settings import setting
 
 # A score in single precision that is this far below the threshold is below it in double precision.

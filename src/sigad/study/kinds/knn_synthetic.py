@@ -12,10 +12,10 @@ from sigad.data import noise
 from sigad.data.synthetic import MODELS, draw_knn_instances
 from sigad.errors import ConfigurationError
 from sigad.knn.detection import blocks, detect
+from sigad.seeds import Streams
 from sigad.study.calibration import read_scores
 from sigad.study.kinds import Block, Cost
 from sigad.study.knn_problems import KnnKind, KnnProblems
-from sigad.study.seeds import Streams
 from sigad.study.settings import setting
 
 

@@ -18,9 +18,9 @@ from sigad.data.sources import require_table
 from sigad.data.tabular import Table, split
 from sigad.errors import InvalidInputError
 from sigad.knn.detection import METRICS, Metric, blocks, check_candidates, detect, scores
+from sigad.seeds import Streams
 from sigad.study.kinds import Block, Cost
 from sigad.study.knn_problems import KnnKind, KnnProblems
-from sigad.study.seeds import Streams
 from sigad.study.settings import setting
 
 INSTANCES = ("normal", "anomaly")

@@ -5,14 +5,14 @@ docs/adding-a-baseline.md shows how to add one.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from sigad.errors import ConfigurationError
+from sigad.seeds import Streams
 from sigad.study.kinds import Cost, Kind
 from sigad.study.problems import Problems, PValues
 from sigad.study.registry import Registry
-from sigad.study.seeds import Streams
 from sigad.study.settings import Settings
 
 
@@ -89,7 +89,10 @@ def unreadable(entry: object) -> str:
 def label(identifier: str) -> str:
     """What the figures call a method with the parameters in its identifier."""
     name, *parameters = identifier.split("-")
-    return load(name).label + (f" ({', '.join(p.replace('=', ' ') for p in parameters)})" if parameters else "")
+    method = load(name)
+    hidden = {field.name for field in fields(method) if not field.metadata["shown"]}
+    told = [p.replace("=", " ") for p in parameters if p.partition("=")[0] not in hidden]
+    return method.label + (f" ({', '.join(told)})" if told else "")
 
 
 def require_capabilities(name: str, method: Method, kind: type[Kind]) -> None:

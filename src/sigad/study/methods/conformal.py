@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sigad.inference.conformal import detection_conditional
+from sigad.seeds import Streams
 from sigad.study.kinds import Cost
 from sigad.study.methods import Method
 from sigad.study.problems import Normals, PValues
-from sigad.study.seeds import Streams
 from sigad.study.settings import setting
 
 

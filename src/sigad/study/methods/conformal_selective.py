@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from sigad.errors import NumericalError
 from sigad.inference.conformal import detection_conditional
+from sigad.seeds import Streams
 from sigad.study.kinds import Cost
 from sigad.study.methods.conformal import Conformal
 from sigad.study.problems import Normals, PValues
-from sigad.study.seeds import Streams
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from sigad.inference.conformal import unconditional
+from sigad.seeds import Streams
 from sigad.study.methods.conformal import Conformal
 from sigad.study.problems import Normals, PValues
-from sigad.study.seeds import Streams
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,11 @@ class Proposed(Method):
     label = "proposed"
 
     decide_at: float = setting(
-        0, "stop the search when p is known to be above or below this level; 0: when p is known", low=0, below=1
+        0,
+        "stop the search when p is known to be above or below this level; 0: when p is known",
+        low=0,
+        below=1,
+        shown=False,
     )
 
     def pvalues(self, problems: Problems, streams) -> PValues:
@@ -27,4 +31,5 @@ class Proposed(Method):
         return self.decide_at or None
 
     def seconds(self, cost: Cost) -> float:
-        return cost.draw + cost.search
+        # A decision takes about half of the search.
+        return cost.draw + (0.5 if self.decide_at else 1.0) * cost.search

@@ -7,10 +7,10 @@ test, whatever the detector found in the data. A normal instance counts as a tru
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sigad.seeds import Streams
 from sigad.study.kinds import Cost
 from sigad.study.methods import Method
 from sigad.study.problems import PValues, Thinnable
-from sigad.study.seeds import Streams
 from sigad.study.settings import setting
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sigad.study.seeds import Streams, name_key, trial_streams
+from sigad.seeds import Streams, name_key, trial_streams
 
 
 def test_streams_repeat_and_do_not_depend_on_the_chunk():
