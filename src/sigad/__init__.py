@@ -17,6 +17,7 @@ _NAMES = {
     "Lattice": "sigad.inference.lattice",
     "TestResult": "sigad.inference.result",
     "Tolerance": "sigad.inference.result",
+    "check": "sigad.line",
     "diagnose": "sigad.diagnosis",
     "instance_test": "sigad.instance",
     "knn_test": "sigad.knn.neighbour",

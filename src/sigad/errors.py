@@ -29,7 +29,9 @@ class MissingPackageError(SigadError, ImportError):
 
 
 class UnsupportedOperationError(SigadError, NotImplementedError):
-    """An operation that cannot be treated exactly, hence never approximately."""
+    """An operation that cannot be treated exactly, hence never approximately. ``operation``: its name."""
+
+    operation: str | None = None
 
 
 class DetectorError(SigadError, RuntimeError):

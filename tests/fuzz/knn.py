@@ -15,6 +15,7 @@ from sigad.inference import region as rg
 from sigad.inference.exact import exact
 from sigad.knn import detect, selection_region
 from sigad.knn.network import NeighbourHypothesis, NetworkFeatures, detect_network
+from tests.fuzz import fuzzer
 
 METRICS = ("l2", "l1", "linf")
 ORDERS = {"l2": 2, "l1": 1, "linf": np.inf}
@@ -82,6 +83,7 @@ def random_threshold(rng, score):
     return float(score - rng.choice([3.0, rng.exponential(), 1e-3, 1e-8, 1e-10, 0.0, -1e-8]))
 
 
+@fuzzer("knn closed form")
 def closed_form(seed):
     """The region of identity features, at every scale, against the definition."""
     rng = np.random.default_rng((1, seed))
@@ -145,6 +147,7 @@ class Lattice(nn.Module):
         return x + self.offset
 
 
+@fuzzer("knn networks")
 def network(seed):
     """The region that the exact engine finds for a small network, against the detector itself."""
     rng = np.random.default_rng((2, seed))

@@ -30,11 +30,11 @@ WAY_OUT = {
     "mul __mul__ __rmul__ matmul __matmul__ bmm mm pow __pow__ square": (
         "a product of two functions of the line is not linear; restrict each factor and combine the pieces"
     ),
-    "item __bool__ __float__ __int__ tolist gt lt ge le eq ne __gt__ __lt__ __ge__ __le__ __eq__ __ne__ argmax": (
+    "item __bool__ __float__ __int__ tolist gt lt ge le eq ne __gt__ __lt__ __ge__ __le__ __eq__ __ne__": (
         "a decision along the line is a level set: restrict what comes before it, then use sigad.line.above"
     ),
     "numpy __array__ data cpu": "read .breakpoints and .values of the function instead",
-    "max min": "use amax or amin, which return no indices",
+    "argmax argmin argsort": "use the values of max, min or sort",
 }
 
 
@@ -229,9 +229,11 @@ def unsupported(func: Callable, why: str = "is neither affine nor piecewise line
     name = func_name(func)
     base = name.rstrip("_") if not name.startswith("__") else name
     hint = next((hint for names, hint in WAY_OUT.items() if base in names.split()), None)
-    return UnsupportedOperationError(
+    error = UnsupportedOperationError(
         f"torch operation '{name}' on a tensor that depends on the line: {why}" + (f"; {hint}" if hint else "")
     )
+    error.operation = name
+    return error
 
 
 def func_name(func: Callable) -> str:
@@ -301,8 +303,18 @@ def pointwise(func: Callable, args: tuple, kwargs: dict):
             filled = _fill(args, source, lead)
             return func(*filled, **{k: _fill(v, source, lead) for k, v in kwargs.items()})
 
-        result = torch.vmap(at_one_point)(*[f.values for f in functions])
+        rows = [f.values for f in functions]
+        try:
+            result = torch.vmap(at_one_point)(*rows)
+        except (RuntimeError, IndexError):  # vmap does not know the operation, or not for such shapes
+            result = _stacked([at_one_point(*row) for row in zip(*rows, strict=True)])
     return _wrap(func, result, lead)
+
+
+def _stacked(results: list):
+    if isinstance(results[0], (list, tuple)):
+        return type(results[0])([torch.stack(part) for part in zip(*results, strict=True)])
+    return torch.stack(results)
 
 
 ELEMENTWISE = {

@@ -146,6 +146,8 @@ class Restriction:
                 raise UnsupportedOperationError(
                     f"the module returns {next(f for f in leaves if isinstance(f, Jumping))}: they jump along the line"
                 )
+            if not any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves):
+                raise InvalidInputError("the module returns no tensor of floating-point numbers")
             self._ask_witness(leaves, state, ends, max(map(float, sizes), default=0.0))
         template = next(f for f in (*leaves, *moving) if isinstance(f, LineFunction))
         out = [_output(leaf, template) for leaf in leaves]
@@ -162,20 +164,32 @@ class Restriction:
         answers = []
         if not self._vouched:
             with witness.NoRandomNumbers():
-                answers.append(self._answer(point, self.module, self.dtype))
-        answers.append(self._answer(point, self.module, self.dtype))
+                answers.append(self._answer(point))
+        answers.append(self._answer(point))
         if not self._vouched:
             witness.compare_states(state, self.module)
-
-        def exact() -> list[Tensor]:
-            return self._answer(point, converted(self.module, torch.float64, self.device), torch.float64)
-
-        witness.compare(leaves, answers, point, size, exact)
+        witness.compare(leaves, answers, point, self.dtype, size, lambda: self._exact_answer(point))
         self._vouched = True
 
-    def _answer(self, point: Tensor, module: Callable, dtype: torch.dtype) -> list[Tensor]:
-        inputs = [_owned(start) if way is None else (start + point * way).to(dtype)[None] for start, way in self.inputs]
-        return witness.answer(module, inputs)
+    def _answer(self, point: Tensor) -> list[Tensor]:
+        try:
+            return witness.answer(self.module, self._inputs_at(point, self.dtype))
+        except RuntimeError:
+            if self.dtype == torch.float64:
+                raise
+            # It made a constant in double precision, which torch takes together with single precision here and there.
+            return self._exact_answer(point)
+
+    def _exact_answer(self, point: Tensor) -> list[Tensor]:
+        exact = torch.float64
+        return witness.answer(converted(self.module, exact, self.device), self._inputs_at(point, exact))
+
+    def _inputs_at(self, point: Tensor, dtype: torch.dtype) -> list:
+        """What the module sees at a point (1,), copied."""
+        return [
+            (start + point * way).to(dtype)[None] if way is not None else _placed(start, dtype, self.device, False)
+            for start, way in self.inputs
+        ]
 
     def _input(self, start: Tensor, way: Tensor | None, points: Tensor, windows: Tensor):
         if way is None:

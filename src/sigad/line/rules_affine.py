@@ -293,7 +293,7 @@ def set_item(func, args, kwargs):
     numbers = target.shape.numel()
     place = torch.arange(numbers, device=target.device).reshape(target.shape)[index]
     old, *new = align([target, value] if depends(value) else [target])
-    new = new[0].values if new else torch.as_tensor(value, device=target.device)[None]
+    new = new[0].values if new else torch.as_tensor(value, dtype=target.dtype, device=target.device)[None]
     while new.ndim - 1 > place.ndim and new.shape[1] == 1:
         new = new.squeeze(1)
     new = new.reshape(len(new), *[1] * (place.ndim - new.ndim + 1), *new.shape[1:]).expand(-1, *place.shape)

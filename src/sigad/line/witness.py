@@ -73,7 +73,12 @@ def compare_states(before: dict[str, Tensor], module: Callable) -> None:
 
 
 def compare(
-    outputs: Sequence, answers: list[list[Tensor]], point: Tensor, inputs: float, exact: Callable[[], list[Tensor]]
+    outputs: Sequence,
+    answers: list[list[Tensor]],
+    point: Tensor,
+    dtype: torch.dtype,
+    inputs: float,
+    exact: Callable[[], list[Tensor]],
 ) -> None:
     """Hold functions against answers of the module at the same point.
 
@@ -81,6 +86,7 @@ def compare(
         outputs: leaves of the restricted output, with the batch axis of the module.
         answers: of the module, one or two.
         point: (1,) of the window.
+        dtype: the precision of the restriction.
         inputs: the largest absolute value of the inputs in the window.
         exact: asks the module in double precision.
 
@@ -103,7 +109,7 @@ def compare(
                 "use dtype=torch.float64, or a shorter window"
             )
         value = leaf.at(point).values[0] if isinstance(leaf, LineFunction) else leaf
-        relative, absolute = ACCURACY[own.dtype]
+        relative, absolute = ACCURACY[dtype]
         limit = relative * size + absolute * inputs
         if again and _distance(own, again[0]) > limit:
             raise UnsupportedOperationError(
@@ -111,7 +117,7 @@ def compare(
                 "with before; draw them once, outside, and pass them in or keep them in buffers"
             )
         if _distance(value, own) > limit:
-            if own.dtype == torch.float32 and _distance(own, exact()[i]) > limit:
+            if dtype == torch.float32 and _distance(own, exact()[i]) > limit:
                 raise NumericalError(
                     "single precision is not enough for this module, whose output differs from that in double "
                     f"precision by more than {limit:.1e}; use dtype=torch.float64"
