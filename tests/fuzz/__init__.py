@@ -1,8 +1,8 @@
 """Fuzzers: random problems against an oracle that shares no code with the library.
 
 A fuzzer is a function of a seed, registered by its name. It makes a problem, and returns in a word what became of it:
-"agrees" if the library is right about it; or a reason, the same for many seeds, why it had nothing to say. It raises if the
-library is wrong. The tests beside it run a few seeds of each, ``python -m tests.fuzz --minutes N`` many.
+"agrees" if the library is right about it; or a reason, the same for many seeds, why it had nothing to say. It raises if
+the library is wrong. The tests beside it run a few seeds of each, ``python -m tests.fuzz --minutes N`` many.
 
     @fuzzer("lattice ties")
     def lattice_ties(seed: int) -> str:

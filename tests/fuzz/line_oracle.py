@@ -75,6 +75,10 @@ def hold(module: Callable, x: Tensor, direction: Tensor, window: tuple[float, fl
 
 def restricted_in_single_precision(module: Callable, x: Tensor, direction: Tensor, window: tuple[float, float]):
     try:
+        values(module, x.float(), direction.float(), torch.zeros(1))
+    except RuntimeError:  # it has constants in double precision, which torch does not take with single precision
+        return None
+    try:
         return restrict(module, x.float(), direction.float(), window)
     except NumericalError:
         return None

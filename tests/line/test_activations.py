@@ -105,3 +105,12 @@ def test_modes_are_kept():
     net[1].train()
     assert [m.training for m in piecewise(net)] == [False, True, False]
     assert all(m.training for m in piecewise(net.train()).modules())
+
+
+def test_an_interpolant_in_single_precision_does_not_jump_in_double_precision():
+    (silu,) = piecewise(nn.Sequential(nn.SiLU()))
+    assert silu.knots.dtype == torch.float32
+    x, direction = torch.zeros(1).double(), torch.ones(1).double()
+    f = restrict(silu, x, direction, (-9.0, 9.0), dtype=torch.float64)
+    t = torch.linspace(-9, 9, 1001, dtype=torch.float64)
+    torch.testing.assert_close(f(t), silu(t)[:, None], rtol=0, atol=1e-14)

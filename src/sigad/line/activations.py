@@ -29,14 +29,15 @@ class PiecewiseLinear(nn.Module):
 
     def __init__(self, knots: Tensor, values: Tensor, tails: tuple[float, float], sup_error: float = 0.0):
         super().__init__()
-        slopes = torch.cat([torch.tensor(tails[:1]).double(), values.diff() / knots.diff(), torch.tensor(tails[1:])])
         self.register_buffer("knots", knots.clone())
         self.register_buffer("values", values.clone())
-        self.register_buffer("slopes", slopes.to(values))
+        self.register_buffer("tails", torch.tensor(tails).to(values))
         self.sup_error = sup_error
 
     def forward(self, x: Tensor) -> Tensor:
-        return piecewise_linear(x, self.knots, self.values, self.slopes)
+        # Slopes in the precision of x: rounded ones would not lead from one value to the next, and the function jump.
+        knots, values, tails = (buffer.to(x.dtype) for buffer in (self.knots, self.values, self.tails))
+        return piecewise_linear(x, knots, values, torch.cat([tails[:1], values.diff() / knots.diff(), tails[1:]]))
 
     def extra_repr(self) -> str:
         return f"knots={len(self.knots)}, sup_error={self.sup_error:.2e}"
