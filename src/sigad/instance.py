@@ -180,9 +180,6 @@ def instance_test(
     )
 
 
-instance_test.__test__ = False  # not a test case of pytest
-
-
 class _Fixed:
     """The flags of a detector that does not depend on the references."""
 

@@ -164,6 +164,3 @@ def selective_test(
         confidence_interval=(low * line.standard_error, high * line.standard_error),
         own_weight=found.own_weight,
     )
-
-
-selective_test.__test__ = False  # not a test case of pytest

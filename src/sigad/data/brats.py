@@ -19,7 +19,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,7 +156,7 @@ def read_folder(folder: str | Path) -> Iterator[Series]:
     for one in find(folder):
         faults: list[str] = []
         paths = (one.flair, one.labels, *([one.brain] if one.brain else []))
-        volumes = [_volume(path, faults) for path in paths]
+        volumes = [volume for path in paths if (volume := _volume(path, faults)) is not None]
         if not faults:
             grid = volumes[0][1]
             for path, (pixels, other) in zip(paths[1:], volumes[1:], strict=True):
@@ -182,7 +182,7 @@ def _volume(path: Path, faults: list[str]) -> tuple[NDArray[np.float32], NDArray
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = nibabel.load(path)
+            image: Any = nibabel.load(path)
             if not (image.header["sform_code"] or image.header["qform_code"]):
                 faults.append(f"{path}: its orientation is not known (sform_code and qform_code are 0)")
                 return None

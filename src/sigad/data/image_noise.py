@@ -8,7 +8,7 @@ says how far to trust it.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,7 +48,8 @@ class ImageCovariance(ABC):
 
     def log_likelihood(self, deviations: ArrayLike) -> NDArray[np.float64]:
         """Log density of deviations (m, C, H, W) from the mean, per number of an image, (m,)."""
-        v = np.asarray(deviations, np.float64).reshape(len(deviations), -1) / (self.scale * self.sd)
+        given = np.asarray(deviations, np.float64)
+        v = given.reshape(len(given), -1) / (self.scale * self.sd)
         squared, log_det = self._quadratic(v)
         n = v.shape[1]
         log_det += 2 * (np.log(self.sd).sum() + n * np.log(self.scale))
@@ -250,7 +251,8 @@ def choose(
     images, groups = real_array(images, "images"), list(groups)
     tried = {kind: held_out(images, groups, kind, regions, seed=seed, **options) for kind in kinds}
     best = max(tried, key=lambda kind: tried[kind].log_likelihood)
-    return replace(estimate(images, groups, best, **options), scale=max(1.0, tried[best].spread)), tried
+    chosen: Any = estimate(images, groups, best, **options)
+    return replace(chosen, scale=max(1.0, tried[best].spread)), tried
 
 
 _FLOOR = 0.1
@@ -264,4 +266,4 @@ def _neighbours(y: NDArray) -> tuple[float, float]:
     """Correlation of neighbours in rows and in columns of standardised images (m, C, H, W)."""
     square = np.square(y).mean()
     down, right = (y[:, :, 1:] * y[:, :, :-1]).mean() / square, (y[..., 1:] * y[..., :-1]).mean() / square
-    return tuple(float(np.clip(r, -0.99, 0.99)) for r in (down, right))
+    return float(np.clip(down, -0.99, 0.99)), float(np.clip(right, -0.99, 0.99))

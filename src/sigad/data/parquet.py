@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sigad.data.sealed import damaged
 from sigad.errors import MissingDataError
@@ -27,7 +28,7 @@ def write_parquet(path: str | Path, table: pa.Table, facts: Mapping[str, object]
     pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: sealed}), path)
 
 
-def read_parquet(path: str | Path, expected: Mapping[str, object] | None = None) -> tuple[pa.Table, dict[str, object]]:
+def read_parquet(path: str | Path, expected: Mapping[str, object] | None = None) -> tuple[pa.Table, dict[str, Any]]:
     """A table that :func:`write_parquet` wrote, and its facts.
 
     Raises
@@ -61,7 +62,7 @@ def _checksum(table: pa.Table) -> str:
         if pa.types.is_dictionary(column.type):
             column = pc.cast(column, column.type.value_type)
         digest.update(f"{name}:{column.type}:{len(column)};".encode())
-        digest.update(pc.is_null(column).to_numpy().tobytes())
+        digest.update(column.is_null().to_numpy().tobytes())
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             digest.update("\0".join("" if v is None else v for v in column.to_pylist()).encode())
         else:

@@ -26,8 +26,9 @@ def read_picture(path: str | Path) -> NDArray[np.float32]:
 
     try:
         with Image.open(path) as picture:
-            if getattr(picture, "n_frames", 1) > 1:
-                raise InvalidInputError(f"{path}: {picture.n_frames} pages in one file; save one page per file")
+            pages = getattr(picture, "n_frames", 1)
+            if pages > 1:
+                raise InvalidInputError(f"{path}: {pages} pages in one file; save one page per file")
             picture.load()
             mode = picture.mode
             palette = mode in ("P", "PA")
@@ -35,7 +36,7 @@ def read_picture(path: str | Path) -> NDArray[np.float32]:
                 picture, mode = picture.convert("L"), "L"
             elif mode in ("P", "PA", "LA", "RGBA"):
                 whole = picture.convert("RGBA")
-                if whole.getextrema()[3][0] < 255:
+                if np.asarray(whole)[..., 3].min() < 255:
                     raise InvalidInputError(f"{path}: transparent pixels have no value; save it without transparency")
                 picture, mode = whole.convert("L" if mode == "LA" else "RGB"), "L" if mode == "LA" else "RGB"
             if mode not in _LEVELS:

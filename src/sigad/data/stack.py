@@ -167,7 +167,7 @@ class ImageStack:
     @property
     def anomalous(self) -> NDArray[np.bool_]:
         """Whether an anomaly is annotated, (m,)."""
-        return self.masks.any((1, 2))
+        return np.any(self.masks, axis=(1, 2))
 
     def which(self, role: str, *, anomalous: bool = False) -> NDArray[np.int64]:
         """Numbers of the normal (or the anomalous) images of a role."""

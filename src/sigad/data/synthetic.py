@@ -51,7 +51,7 @@ def draw_knn_instances(
     d: int,
     clusters: int = 1,
     signal: float = 0.0,
-    family: str = "normal",
+    family: noise.NoiseFamily = "normal",
     distance: float = 0.0,
 ) -> KnnInstances:
     """Draw one trial from each generator.

@@ -62,11 +62,11 @@ class Table:
         table, facts = read_parquet(path, {"content": "table"})
         columns = [name for name in table.column_names if name != _LABEL]
         return cls(
-            name=facts["name"],
+            name=str(facts["name"]),
             x=np.column_stack([table[name].to_numpy() for name in columns]),
             normal=table[_LABEL].to_numpy(),
             columns=tuple(columns),
-            notes=tuple(facts["notes"]),
+            notes=tuple(map(str, facts["notes"])),
         )
 
 
@@ -190,12 +190,13 @@ def make_table(
     frame = frame.rename(columns=lambda column: str(column).strip())
     existing = ", ".join(frame.columns)
     wanted_labels = [label] if isinstance(label, str) else list(label)
-    label = next((candidate for candidate in wanted_labels if candidate in frame), None)
-    if label is None:
+    found = next((candidate for candidate in wanted_labels if candidate in frame), None)
+    if found is None:
         raise ConfigurationError(
             f"data set {name!r} has no column {' or '.join(map(repr, wanted_labels))} to use as label; "
             f"its columns are: {existing}"
         )
+    label = found
     if isinstance(columns, str) and columns != NUMERIC:
         columns = [columns]
     if columns == NUMERIC:

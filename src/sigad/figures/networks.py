@@ -1,5 +1,7 @@
 """Networks: how they were trained, and what a replaced activation looks like."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -33,10 +35,11 @@ def replacement(knots: int) -> tuple[pd.DataFrame, float]:
     difference of the two."""
     smooth = torch.nn.Sequential(torch.nn.SiLU()).double()
     replaced = piecewise(smooth, activations=["SiLU"], knots=knots)
-    at = replaced[0].knots.numpy()
+    activation: Any = next(replaced.children())
+    at = activation.knots.numpy()
     x = np.union1d(np.linspace(-10, 10, 401), at)
     values = {name: f(torch.from_numpy(x)).numpy() for name, f in (("SiLU", smooth), ("replacement", replaced))}
-    return pd.DataFrame({"x": x, **values, "is_knot": np.isin(x, at)}), replaced[0].sup_error
+    return pd.DataFrame({"x": x, **values, "is_knot": np.isin(x, at)}), activation.sup_error
 
 
 def plot_activation(frame: pd.DataFrame) -> Figure:

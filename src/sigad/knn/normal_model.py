@@ -122,9 +122,9 @@ class NormalModel:
 
 def _threshold(features: NDArray[np.float64], candidates: tuple[int, ...], quantile: float) -> float:
     """Quantile of the scores of normal rows, each against all others."""
-    from scipy.spatial import cKDTree  # slow to import
+    from scipy.spatial import KDTree  # slow to import
 
-    distances = cKDTree(features).query(features, k=np.arange(2, candidates[-1] + 2))[0]
+    distances = KDTree(features).query(features, k=np.arange(2, candidates[-1] + 2))[0]
     best = scores(distances, candidates, features.shape[1]).max(axis=1)
     # A row with copies has the score -inf, which is no number to interpolate with.
     return float(np.quantile(best, quantile, method="higher"))

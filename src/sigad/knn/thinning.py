@@ -90,6 +90,3 @@ def thinned_knn_test(
         n_evaluations=1,
         seconds=time.perf_counter() - started,
     )
-
-
-thinned_knn_test.__test__ = False  # not a test case of pytest

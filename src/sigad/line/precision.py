@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 
@@ -12,7 +12,7 @@ _WITHIN: list[list[str]] = []
 
 
 @contextlib.contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
+def full_precision(device: torch.device) -> Generator[None]:
     """Within the block, float32 operations on the device round to float32.
 
     By default, convolutions on recent GPUs round their inputs to 10 bits, which moves end points by a thousandth and

@@ -215,9 +215,6 @@ def localization_test(
     return test(pixels, started) if pixels.any() else LocalizationResult.nothing(found, started)
 
 
-localization_test.__test__ = False  # not a test case of pytest
-
-
 def require_piecewise_linear(detector: Detector, x: NDArray[np.float64]) -> None:
     """Raise UnsupportedOperationError for a detector that the exact engine cannot take, by a look next to x."""
     start = torch.as_tensor(x, device=detector.device)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from sigad.models.vision import import_torchvision
 logger = logging.getLogger(__name__)
 
 # What the small CNN of the quick run expects: gray pixels 0..255, centred and scaled.
-TRAINED = {"mean": (128.0,), "std": (64.0,)}
+TRAINED: dict[str, Any] = {"mean": (128.0,), "std": (64.0,)}
 
 
 class CifarBlock(nn.Module):

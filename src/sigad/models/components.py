@@ -17,6 +17,9 @@ class ComponentReconstruction(nn.Module):
     components : how many; fewer than N.
     """
 
+    mean: Tensor
+    basis: Tensor
+
     def __init__(self, images: Tensor, components: int = 0):
         super().__init__()
         if images.ndim != 4 or not 0 <= components < len(images):

@@ -194,7 +194,7 @@ def _assemble(entry: Mapping[str, Any], network: nn.Module) -> ImageFeatures:
         transforms = torchvision_weights(entry["weights"]).transforms()
         options = {"mean": transforms.mean, "std": transforms.std, "scale": 1 / 255} | options
     if entry.get("train"):
-        options = {**TRAINED, **options}
+        options = TRAINED | options
     if entry.get("layer"):
         network = Truncated(network, entry["layer"])
     return ImageFeatures(network, **options)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -34,8 +34,11 @@ class Epoch(NamedTuple):
     seconds: float
 
 
+Network = TypeVar("Network", bound=nn.Module)
+
+
 def fit(
-    build: Callable[[], nn.Module],
+    build: Callable[[], Network],
     loss: Loss,
     images: Tensor,
     *,
@@ -45,7 +48,7 @@ def fit(
     learning_rate: float = 3e-4,
     checkpoint: str | Path | None = None,
     device: torch.device | str = "cpu",
-) -> tuple[nn.Module, list[Epoch]]:
+) -> tuple[Network, list[Epoch]]:
     """Build a network and minimise its loss on images with Adam.
 
     Every epoch has a random stream of its own, so that a resumed training gives what an uninterrupted one gives (to the
