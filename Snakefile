@@ -23,6 +23,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/images.smk"
+include: "workflow/rules/stacks.smk"
 include: "workflow/rules/trials/test.smk"
 include: "workflow/rules/figures.smk"
 

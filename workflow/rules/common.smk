@@ -219,11 +219,33 @@ def image_settings():
     return used
 
 
+@cache
+def stacks():
+    """The stacks of whole images that an experiment uses."""
+    found = needed_in("stacks", EXPERIMENTS)
+    return list(dict.fromkeys(name.rpartition("_size=")[0] for name in found))
+
+
+def stack_folder(wildcards):
+    """The folder of a stack whose images are downloaded by a rule of their own."""
+    entry = config["stacks"][wildcards.dataset]
+    return (
+        str(folder_of(wildcards.dataset, DATA))
+        if entry["source"] == "mvtec" and not entry.get("folder")
+        else []
+    )
+
+
 def images_to_download():
     """The image sets that an experiment uses and that are not there yet."""
+    whole = [
+        name
+        for name in stacks()
+        if config["stacks"][name]["source"] == "mvtec" and not config["stacks"][name].get("folder")
+    ]
     return [
         name
-        for name in image_settings()
+        for name in dict.fromkeys([*image_settings(), *whole])
         if config["images"][name]["source"] == "mvtec" and not folder_of(name, DATA).is_dir()
     ]
 

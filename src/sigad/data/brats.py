@@ -63,14 +63,7 @@ def fetch(data_dir: str | Path, *, synapse_id: str = SYNAPSE_ID) -> Path:
     folder = folder_of(data_dir)
     if folder.is_dir():
         return folder
-    by_hand = (
-        "register for the BraTS 2023 challenge at https://www.synapse.org/brats2023 and accept its terms; then either "
-        f"make a personal access token with the scopes view and download and set {TOKEN}, or download {ARCHIVE}.zip "
-        f"({synapse_id}) by hand and unpack it so that there is {folder}/BraTS-GLI-00000-000"
-    )
-    token = os.environ.get(TOKEN)
-    if not token:
-        raise MissingDataError(f"BraTS 2023 is not at {folder}, and {TOKEN} is not set: {by_hand}")
+    token, by_hand = require_token(data_dir, synapse_id=synapse_id)
     with needs("brats"):
         import synapseclient
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +87,20 @@ def fetch(data_dir: str | Path, *, synapse_id: str = SYNAPSE_ID) -> Path:
     (inner if inner.is_dir() else partial).rename(folder)
     shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def require_token(data_dir: str | Path, *, synapse_id: str = SYNAPSE_ID) -> tuple[str, str]:
+    """The token of the environment, and what to do by hand; raises MissingDataError where there is none."""
+    folder = folder_of(data_dir)
+    by_hand = (
+        "register for the BraTS 2023 challenge at https://www.synapse.org/brats2023 and accept its terms; then either "
+        f"make a personal access token with the scopes view and download and set {TOKEN}, or download {ARCHIVE}.zip "
+        f"({synapse_id}) by hand and unpack it so that there is {folder}/BraTS-GLI-00000-000"
+    )
+    token = os.environ.get(TOKEN)
+    if not token:
+        raise MissingDataError(f"BraTS 2023 is not at {folder}, and {TOKEN} is not set: {by_hand}")
+    return token, by_hand
 
 
 class Examination(NamedTuple):

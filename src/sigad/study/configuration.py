@@ -41,7 +41,7 @@ def validate(config: Mapping[str, Any], schemas: str | Path) -> None:
     ConfigurationError
         in one line: the place, what is wrong, and the nearest name that exists where one is misspelt.
     """
-    datasets = {key: config[key] for key in ("tabular", "images") if config.get(key) is not None}
+    datasets = {key: config[key] for key in ("tabular", "images", "stacks") if config.get(key) is not None}
     # A kind counts as soon as there is its file, not when its schema is written down.
     _validate(config, _read(schemas, "config.schema.yaml") | {"$defs": definitions()})
     _validate(datasets, _read(schemas, "datasets.schema.yaml"))

@@ -14,6 +14,7 @@ from sigad.inference.exact import exact
 from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import Null, truncated_pvalue
 from sigad.line import piecewise
+from sigad.localization.coarse import PIXELS, CoarseMap
 from sigad.localization.contrast import Contrast, contrast
 from sigad.localization.detector import Detector, Localization
 from sigad.localization.hypothesis import MaskHypothesis
@@ -32,8 +33,9 @@ MEMORY_BUDGET = 2**29
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial: images (C, H, W) with the signal of the test image, and what the detector made of it;
-    ``draw_normals`` gives further normal images (m, C, H, W)."""
+    """One trial: test image (C, H, W), reference of that shape or several of them, the signal of the test image (or
+    where its anomaly is annotated), and what the detector made of it; ``draw_normals`` gives further normal images
+    (m, C, H, W), ``coarse`` says what is tested."""
 
     x: NDArray[np.float64]
     x_ref: NDArray[np.float64]
@@ -42,26 +44,33 @@ class Trial:
     detector: Detector
     found: Localization
     draw_normals: Callable[[np.random.Generator, int], NDArray[np.float64]]
+    coarse: CoarseMap = PIXELS
+
+    @property
+    def tested(self) -> NDArray[np.bool_]:
+        """The pixels that are tested, (H, W)."""
+        pixels, within = self.coarse.tested(self.found.mask[None])[0], self.detector.within
+        return pixels if within is None else pixels & within
 
     @property
     def selected(self) -> bool:
         """Whether any pixel was marked."""
-        return bool(self.found.mask.any())
+        return bool(self.tested.any())
 
     @property
     def null_true(self) -> bool:
-        """Whether the mean signal over the marked region is that of the reference, 0."""
-        return not self.signal[:, self.found.mask].sum()
+        """Whether the mean signal over the tested pixels is that of the reference, 0."""
+        return not self.signal[:, self.tested].sum()
 
     @property
     def line(self) -> Contrast:
         """The tested statistic."""
-        return contrast(self.found.mask, self.x, self.x_ref, self.covariance)
+        return contrast(self.tested, self.x, self.x_ref, self.covariance)
 
     @property
     def hypothesis(self) -> MaskHypothesis:
         """What is tested, for the engines."""
-        return MaskHypothesis(self.detector, self.x, self.found.mask, self.line, MEMORY_BUDGET)
+        return MaskHypothesis(self.detector, self.x, self.found.mask, self.line, MEMORY_BUDGET, self.coarse)
 
 
 @dataclass(frozen=True)
