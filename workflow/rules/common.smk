@@ -226,11 +226,19 @@ def stacks():
     return list(dict.fromkeys(name.rpartition("_size=")[0] for name in found))
 
 
+def stack_path(name):
+    """Where the images of a stack lie; None for those that ship inside a package, or are fetched as they are prepared."""
+    entry = config["stacks"][name]
+    if entry.get("folder"):
+        return entry["folder"]
+    return str(folder_of(name, DATA)) if entry["source"] == "mvtec" else None
+
+
 def stack_folder(wildcards):
-    """The folder of a stack whose images are downloaded by a rule of their own."""
+    """The folder of a stack whose images a rule of their own downloads."""
     entry = config["stacks"][wildcards.dataset]
     return (
-        str(folder_of(wildcards.dataset, DATA))
+        stack_path(wildcards.dataset)
         if entry["source"] == "mvtec" and not entry.get("folder")
         else []
     )
@@ -283,6 +291,15 @@ def recipe(path):
     if folder == "features":
         entry = config["features"][name]
         return entry, put_there(entry.get("path")), seed, stage_code("prepare_features")
+    if folder == "stacks":
+        dataset = name.rpartition("_size=")[0]
+        entry = config["stacks"][dataset]
+        place = put_there(stack_path(dataset))
+        return name, entry, place, seed, stage_code("prepare_stack")
+    if folder == "detectors":
+        stack, _, detector = name.rpartition("_")
+        made_from = recipe(f"stacks/{stack}.npz")
+        return made_from, config["detectors"][detector], seed, stage_code("train_detector")
     if folder == "models":
         return name, config["training"], seed, stage_code("train_diffusion")
     if folder == "calibration":
