@@ -12,10 +12,10 @@ from sigad.errors import ConfigurationError, InvalidInputError, MissingDataError
 from sigad.localization.setup import set_up
 from sigad.models import autoencoder
 from sigad.models.components import ComponentReconstruction
+from sigad.seeds import trial_streams
 from sigad.study import methods
 from sigad.study.kinds.localization_images import LocalizationImages
 from sigad.study.run import run_trials
-from sigad.study.seeds import trial_streams
 from tests.data.volumes import write_brats, write_lgg, write_mvtec
 
 METHODS = [name for name in methods.names() if methods.load(name).needs <= LocalizationImages.offers]

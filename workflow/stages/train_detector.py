@@ -13,8 +13,8 @@ from sigad.models import autoencoder
 from sigad.models.diffusion import training
 from sigad.models.diffusion.reconstruct import Reconstruction, draw_noises
 from sigad.models.fitting import mirrored
+from sigad.seeds import Streams
 from sigad.study.logs import stage_log
-from sigad.study.seeds import Streams
 
 SHOWN = 6
 

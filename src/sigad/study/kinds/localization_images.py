@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sigad.errors import ConfigurationError, MissingDataError, unknown
+from sigad.seeds import Streams
 from sigad.study.kinds import Block, Cost, Kind
-from sigad.study.seeds import Streams
 from sigad.study.settings import setting
 
 NOISE = ("best", "isotropic", "diagonal", "autoregressive", "shrunk", "components")
