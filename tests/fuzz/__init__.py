@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-MODULES = ("knn", "line_networks", "line_operations")
+MODULES = ("knn", "localization", "line_networks", "line_operations")
 
 FUZZERS: dict[str, Callable[[int], str]] = {}
 

@@ -15,6 +15,7 @@ from sigad.inference import region as rg
 from sigad.inference.exact import exact
 from sigad.knn import detect, selection_region
 from sigad.knn.network import NeighbourHypothesis, NetworkFeatures, detect_network
+from tests.fuzz import AGREES, fuzzer
 from tests.fuzz import fuzzer
 
 METRICS = ("l2", "l1", "linf")
@@ -84,6 +85,7 @@ def random_threshold(rng, score):
 
 
 @fuzzer("knn closed form")
+@fuzzer("knn closed form")
 def closed_form(seed):
     """The region of identity features, at every scale, against the definition."""
     rng = np.random.default_rng((1, seed))
@@ -122,7 +124,7 @@ def closed_form(seed):
         assert shifted.selected[0] and shifted.index[0] == j and shifted.k[0] == found.k[0]
         other = selection_region(shifted, condition_on_k=condition_on_k)[0]
         np.testing.assert_allclose(other[other[:, 0] < other[:, 1]], region, rtol=1e-9)
-    return "agrees"
+    return AGREES
 
 
 class Lattice(nn.Module):
@@ -148,6 +150,7 @@ class Lattice(nn.Module):
 
 
 @fuzzer("knn networks")
+@fuzzer("knn network")
 def network(seed):
     """The region that the exact engine finds for a small network, against the detector itself."""
     rng = np.random.default_rng((2, seed))
@@ -188,4 +191,4 @@ def network(seed):
         return "tied"
     z = points(result.region, *result.searched, rng, t)
     compare(result.region, z, hypothesis.same(z), along(hypothesis, z))
-    return "agrees"
+    return AGREES

@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sigad.errors import NumericalError
 from sigad.inference import region as rg
 from sigad.inference.hypothesis import PiecewiseHypothesis
 from sigad.inference.region import Region
+from sigad.inference.ties import EPS, SLACK
 from sigad.inference.truncated import Null
 from sigad.line import LineFunction, Restriction
 from sigad.localization.coarse import PIXELS, CoarseMap
@@ -60,6 +62,16 @@ class MaskHypothesis(PiecewiseHypothesis):
             inside = torch.as_tensor(within, device=part.values.device)
             part = part.derive(torch.where(inside, part.values, self.detector.threshold - 1))
         return self.coarse.agreement(part, self.detector.threshold, self.mask)
+
+    def interior(self, region: Region) -> Region:
+        """A region, if the statistic lies inside of it. Raises NumericalError on an end point, and where a score equals
+        the threshold to rounding: it may do so on the whole line, where a reconstruction is saturated."""
+        scores = self.detector.scores(self.x[None])[0]
+        size = max(float(np.abs(scores).max()), float(np.abs(self.x).max()))
+        equal = np.abs(scores - self.detector.threshold) <= SLACK * EPS * size
+        if (equal if self.detector.within is None else equal & self.detector.within).any():
+            raise NumericalError("a score equals the threshold to rounding, which decides: choose another threshold")
+        return super().interior(region)
 
     def piece_region(self) -> Region:
         """w/o-pp: the interval around the statistic in which the scores are linear and the mask is the observed one,

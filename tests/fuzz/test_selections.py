@@ -1,0 +1,17 @@
+"""A small part of the fuzzers of kNN and localization."""
+
+import pytest
+
+from tests.fuzz import AGREES, Report, attempt, load
+
+SEEDS = {"knn closed form": 400, "knn network": 150, "localization network": 60}
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_regions_are_what_the_detector_says(name):
+    load()
+    report = Report()
+    for seed in range(SEEDS[name]):
+        attempt(name, seed, report)
+    assert not report.wrong, str(report)
+    assert report.outcomes[AGREES] > 0.3 * SEEDS[name] and report.outcomes["tied"] > 0.05 * SEEDS[name]
