@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from sigad.errors import InvalidInputError
 
 
-def real_array(value: Any, name: str) -> NDArray[np.float64]:
+def real_array(value: Any, name: str, *, infinite: bool = False) -> NDArray[np.float64]:
     """A finite real array in double precision, from anything that numpy or torch takes for one.
 
     Raises InvalidInputError, naming the argument, for masked arrays (whose mask would be ignored), complex numbers
-    (whose imaginary part would be lost), what is no array of numbers, and values that are not finite.
+    (whose imaginary part would be lost), what is no array of numbers, and values that are not finite; with
+    ``infinite``, only for NaN.
     """
     if np.ma.isMaskedArray(value) and np.ma.is_masked(value):
         raise InvalidInputError(f"{name} is a masked array: fill or impute the masked values first")
@@ -28,7 +29,7 @@ def real_array(value: Any, name: str) -> NDArray[np.float64]:
     if array.dtype.kind not in "buif":
         raise InvalidInputError(f"{name} must hold real numbers, not values of type {array.dtype}")
     array = array.astype(np.float64, copy=False)
-    if not np.isfinite(array).all():
+    if not (np.isfinite(array) | (infinite & np.isinf(array))).all():
         raise InvalidInputError(f"{name} must be finite: remove or impute NaN and infinite values first")
     return array
 
@@ -39,3 +40,11 @@ def real_number(value: Any, name: str) -> float:
     if array.ndim:
         raise InvalidInputError(f"{name} must be one number, not an array of shape {array.shape}")
     return float(array)
+
+
+def whole_number(value: Any, name: str, *, least: int) -> int:
+    """A whole number; raises InvalidInputError, naming the argument, for anything else, or if it is too small."""
+    number = real_number(value, name)
+    if number != int(number) or number < least:
+        raise InvalidInputError(f"{name} must be a whole number, at least {least}, not {value!r}")
+    return int(number)

@@ -16,7 +16,6 @@ from sigad.inference.exact import exact
 from sigad.knn import detect, selection_region
 from sigad.knn.network import NeighbourHypothesis, NetworkFeatures, detect_network
 from tests.fuzz import AGREES, fuzzer
-from tests.fuzz import fuzzer
 
 METRICS = ("l2", "l1", "linf")
 ORDERS = {"l2": 2, "l1": 1, "linf": np.inf}
@@ -85,7 +84,6 @@ def random_threshold(rng, score):
 
 
 @fuzzer("knn closed form")
-@fuzzer("knn closed form")
 def closed_form(seed):
     """The region of identity features, at every scale, against the definition."""
     rng = np.random.default_rng((1, seed))
@@ -150,7 +148,6 @@ class Lattice(nn.Module):
 
 
 @fuzzer("knn networks")
-@fuzzer("knn network")
 def network(seed):
     """The region that the exact engine finds for a small network, against the detector itself."""
     rng = np.random.default_rng((2, seed))

@@ -27,7 +27,7 @@ def random_network(rng, channels, scale):
     return network.eval()
 
 
-@fuzzer("localization network")
+@fuzzer("localization networks")
 def network(seed):
     """The region that the exact engine finds, against the marked pixels."""
     rng = np.random.default_rng((3, seed))

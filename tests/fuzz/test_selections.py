@@ -4,7 +4,7 @@ import pytest
 
 from tests.fuzz import AGREES, Report, attempt, load
 
-SEEDS = {"knn closed form": 400, "knn network": 150, "localization network": 60}
+SEEDS = {"knn closed form": 400, "knn networks": 150, "localization networks": 60}
 
 
 @pytest.mark.parametrize("name", SEEDS)

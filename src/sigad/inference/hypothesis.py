@@ -6,7 +6,7 @@ p-value; it knows no detector, and no detector knows an engine.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,15 @@ class PiecewiseHypothesis(Hypothesis):
                 return float(inside.max() if limit < at else inside.min())
             at, width = stop, 4 * width
         return limit
+
+
+def require_piecewise_linear(
+    module: Callable[[torch.Tensor], Any], x: NDArray[np.float64], device: torch.device | str = "cpu"
+) -> None:
+    """Raise UnsupportedOperationError for a module in double precision that the exact engine cannot take, by a look
+    next to one of its inputs x: so that it is an error at the first call, also where nothing was selected."""
+    start = torch.as_tensor(x, dtype=torch.float64, device=device)
+    Restriction(module, start, torch.ones_like(start), dtype=torch.float64)(0.0, 1e-9)
 
 
 def _moving(restriction: Restriction) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -58,7 +58,7 @@ class Decision:
         return (np.asarray(p_low) > self.level) | (np.asarray(p_high) <= self.level)
 
 
-class _ArraysCompare:
+class ArraysCompare:
     """Equality of dataclasses that hold arrays: the same fields, NaN equal to NaN."""
 
     def __eq__(self, other: object) -> bool:
@@ -81,7 +81,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TestResult(_ArraysCompare):
+class TestResult(ArraysCompare):
     """The result of one selective test.
 
     Attributes
@@ -140,7 +140,7 @@ class TestResult(_ArraysCompare):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BatchResult(_ArraysCompare):
+class BatchResult(ArraysCompare):
     """The results of B tests, as arrays; ``results[b]`` and iteration give each one as a :class:`TestResult`.
 
     ``status`` (B,) of str: also ``"failed"`` where one problem of a batch has no p-value, because the observation is a

@@ -36,6 +36,13 @@ Null = (
 Alternative = Literal["two-sided", "equal-tailed", "greater", "less"]
 ALTERNATIVES = ("two-sided", "equal-tailed", "greater", "less")
 
+
+def check_alternative(alternative: Alternative) -> None:
+    """Raise InvalidInputError for what is no alternative."""
+    if alternative not in ALTERNATIVES:
+        raise InvalidInputError(f"alternative must be one of {', '.join(ALTERNATIVES)}, not {alternative!r}")
+
+
 # Below this, the incomplete gamma functions of scipy underflow, and their logarithm is taken from an expansion.
 _TINY = 1e-280
 _FARTHEST = 1e150
@@ -268,8 +275,7 @@ def _checked(
 ) -> tuple[NDArray, NDArray, Null, NDArray]:
     """Statistic and region in units of the null's scale, the null with scale 1, and the scale (...,)."""
     statistic, region = np.asarray(statistic, np.float64), np.asarray(region, np.float64)
-    if alternative not in ALTERNATIVES:
-        raise InvalidInputError(f"alternative must be one of {', '.join(ALTERNATIVES)}, not {alternative!r}")
+    check_alternative(alternative)
     kind, numbers, scale = _parts(null)
     if region.ndim < 2 or region.shape[-1] != 2 or np.isnan(region).any():
         raise InvalidInputError(f"region must have shape (..., m, 2) without NaN, not {region.shape}")

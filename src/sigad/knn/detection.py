@@ -261,12 +261,9 @@ def detect_features(
     """
     if metric not in METRICS:
         raise InvalidInputError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}")
-    try:
-        threshold = np.asarray(threshold, np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"threshold must be a number, or one per test instance, not {threshold!r}") from error
-    if threshold.ndim > 1 or np.isnan(threshold).any() or (threshold.ndim == 1 and len(threshold) != len(x_test)):
-        raise InvalidInputError(f"threshold must be a number, or one per test instance, without NaN; not {threshold!r}")
+    threshold = real_array(threshold, "threshold", infinite=True)
+    if threshold.ndim > 1 or (threshold.ndim == 1 and len(threshold) != len(x_test)):
+        raise InvalidInputError(f"threshold must be a number, or one per test instance, not of shape {threshold.shape}")
     candidates = check_candidates(k, x_train.shape[-2])
     with np.errstate(over="ignore"):
         distances = norm(f_test[:, None, :] - f_train, metric)

@@ -74,8 +74,9 @@ def knn_test_batch(
         raise InvalidInputError('linear features have a closed form: engine must be "exact", the default')
     if train_features is not None:
         raise InvalidInputError("train_features are those of a network: pass the network as features")
+    tolerance = Tolerance.of(tolerance)  # of a search, which there is none; checked all the same
     covariance, covariances = checked(covariance)
-    threshold = np.asarray(threshold)
+    threshold = real_array(threshold, "threshold", infinite=True)
     if x_test.ndim != 2:
         raise InvalidInputError(f"x_test must have shape (B, d), not {x_test.shape}; knn_test takes a single instance")
     # Before the batch is cut into blocks, which would hide what is too long.

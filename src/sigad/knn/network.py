@@ -16,10 +16,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from sigad.checks import real_array
 from sigad.errors import InvalidInputError, NumericalError
 from sigad.inference import region as rg
-from sigad.inference.engines import engine_of
-from sigad.inference.hypothesis import PiecewiseHypothesis
+from sigad.inference.engines import engine_of, way_out
+from sigad.inference.hypothesis import PiecewiseHypothesis, require_piecewise_linear
 from sigad.inference.lattice import Lattice
 from sigad.inference.region import Region
 from sigad.inference.result import FAILED, NOT_SELECTED, TESTED, BatchResult, Tolerance
@@ -87,14 +88,21 @@ class NetworkFeatures:
         return self._run(self.single, torch.float32, x, batch_size).astype(np.float64)
 
     def _run(self, module: nn.Module, dtype: torch.dtype, x: ArrayLike, batch_size: int) -> NDArray:
-        x = np.asarray(x)
+        x = real_array(x, "instances")
+        if x.ndim < 2 or not len(x):
+            raise InvalidInputError(f"instances must have shape (m, *shape), m at least 1, not {x.shape}")
         parts = []
         with torch.no_grad():
             for start in range(0, len(x), batch_size):
                 batch = torch.tensor(x[start : start + batch_size], device=self.device, dtype=dtype)
-                parts.append(module(batch).reshape(len(batch), -1).cpu().numpy())
-        if not parts:
-            raise InvalidInputError("there are no instances")
+                out = module(batch)
+                if not isinstance(out, torch.Tensor) or out.ndim < 1 or len(out) != len(batch):
+                    raise InvalidInputError(
+                        f"the network must return the features of m instances as a tensor (m, ...), not "
+                        f"{tuple(out.shape) if hasattr(out, 'shape') else type(out).__name__}: "
+                        "wrap it in a module that does"
+                    )
+                parts.append(out.reshape(len(batch), -1).cpu().numpy())
         features = np.concatenate(parts)
         if not np.isfinite(features).all():
             raise InvalidInputError("the network gave features that are not finite")
@@ -339,11 +347,11 @@ def detect_network(
     if train_features is None:
         f_train = np.stack([network(instances) for instances in sets])
     else:
-        f_train = np.asarray(train_features, np.float64)
+        f_train = real_array(train_features, "train_features")
         f_train = f_train[None] if f_train.ndim == 2 else f_train
-        if f_train.shape != (len(sets), sets.shape[1], f_test.shape[1]) or not np.isfinite(f_train).all():
+        if f_train.shape != (len(sets), sets.shape[1], f_test.shape[1]):
             raise InvalidInputError(
-                f"train_features must be finite, of shape {(sets.shape[1], f_test.shape[1])} for each training set, "
+                f"train_features must be of shape {(sets.shape[1], f_test.shape[1])} for each training set, "
                 f"not {np.shape(train_features)}: compute them by NetworkFeatures from the same x_train"
             )
     sets = sets.reshape(*sets.shape[:2], -1)
@@ -369,10 +377,13 @@ def test_network_batch(
     tolerance: Tolerance | float,
 ) -> BatchResult:
     """:func:`sigad.knn.knn_test_batch` with the features of a network; a search that fails leaves its status."""
-    start, run = time.perf_counter(), engine_of(engine)
+    start, run, tolerance = time.perf_counter(), engine_of(engine), Tolerance.of(tolerance)
     found, shape, network = detect_network(
         x_test, x_train, k=k, threshold=threshold, metric=metric, features=features, train_features=train_features
     )
+    if engine == "exact" and not found.selected.any():
+        with way_out():
+            require_piecewise_linear(network.double, x_test[0], network.device)
     b, n = found.x_train.shape[:2]
     test = parse_against(against, candidates=found.candidates, n=n, condition_on_k=condition_on_k)
     t, null = standardised(test.difference(found), checked(covariance)[0], test.factor)

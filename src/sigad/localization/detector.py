@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sigad.checks import real_number
+from sigad.checks import real_number, whole_number
 from sigad.errors import InvalidInputError
+from sigad.line import LineFunction
 
 _NUMBERS = 1 << 21
 """Numbers of the images that go through the network at once."""
@@ -41,7 +42,8 @@ class ScoreMap(nn.Module):
 
     def __init__(self, reconstruct: nn.Module, filter_size: int = 3):
         super().__init__()
-        if filter_size < 1 or filter_size % 2 == 0:
+        filter_size = whole_number(filter_size, "filter_size", least=1)
+        if filter_size % 2 == 0:
             raise InvalidInputError(f"filter_size must be odd and positive, not {filter_size}")
         self.reconstruct, self.filter_size = reconstruct, filter_size
         self.training = False
@@ -49,7 +51,7 @@ class ScoreMap(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # A module that begins with an operation in place must not overwrite what it is compared with.
         reconstruction = self.reconstruct(x.clone())
-        if not hasattr(reconstruction, "shape"):
+        if not isinstance(reconstruction, (Tensor, LineFunction)):
             raise InvalidInputError(
                 f"the module must return the reconstruction as a tensor, not {type(reconstruction).__name__}: "
                 "wrap it in a module that picks the tensor"

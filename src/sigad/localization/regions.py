@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sigad.inference.multiple import benjamini_yekutieli, holm
-from sigad.inference.result import NOT_SELECTED, TESTED
+from sigad.inference.result import NOT_SELECTED, TESTED, ArraysCompare
 from sigad.localization.detector import Localization
 from sigad.optional import needs
 
@@ -26,7 +26,7 @@ def connected(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class RegionsResult:
+class RegionsResult(ArraysCompare):
     """The tests of all connected components of a mask.
 
     Given the mask, each p-value is valid and so is each adjusted one: their number is that of the components, not of

@@ -11,17 +11,17 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from sigad.checks import real_array
+from sigad.checks import real_array, real_number, whole_number
 from sigad.errors import InvalidInputError
 from sigad.inference import region as rg
 from sigad.inference.contrast import multiply
 from sigad.inference.covariance import Covariance
 from sigad.inference.engines import engine_of, way_out
 from sigad.inference.estimated import EstimatedScale
+from sigad.inference.hypothesis import require_piecewise_linear
 from sigad.inference.lattice import Lattice
 from sigad.inference.result import NOT_SELECTED, TESTED, TOLERANCE, TestResult, Tolerance
-from sigad.inference.truncated import Alternative
-from sigad.line import Restriction
+from sigad.inference.truncated import Alternative, check_alternative
 from sigad.localization.coarse import CoarseMap, parse_resolution
 from sigad.localization.contrast import contrast
 from sigad.localization.detector import Detector, Localization
@@ -170,8 +170,12 @@ def localization_test(
     """
     started = time.perf_counter()
     x, x_ref = checked_images(x, x_ref)
-    if not 0 < level < 1:
+    if not 0 < real_number(level, "level") < 1:
         raise InvalidInputError(f"level must lie between 0 and 1, not {level}")
+    check_alternative(alternative)
+    if dtype not in (torch.float32, torch.float64):
+        raise InvalidInputError(f"dtype must be torch.float32 or torch.float64, not {dtype}")
+    memory_budget = whole_number(memory_budget, "memory_budget", least=1)
     tolerance = Tolerance(0.0, 0.0) if exhaustive else Tolerance.of(tolerance)
     run = engine_of(engine, exhaustive=exhaustive, dtype=dtype)
     multiply(covariance, np.zeros(x.size))  # checked before anything is selected
@@ -181,7 +185,8 @@ def localization_test(
     found = detector.detect(x)
     if not found.mask.any():
         if engine == "exact":
-            require_piecewise_linear(detector, x)
+            with way_out():
+                require_piecewise_linear(detector.score_map, x, detector.device)
 
     def test(mask: NDArray[np.bool_], started: float) -> LocalizationResult:
         """The test of the mean over these pixels, given what the coarse map makes of all that was marked."""
@@ -213,13 +218,6 @@ def localization_test(
         results = [test(mask, time.perf_counter()) for mask in connected(pixels)]
         return RegionsResult.of(found, results, time.perf_counter() - started)
     return test(pixels, started) if pixels.any() else LocalizationResult.nothing(found, started)
-
-
-def require_piecewise_linear(detector: Detector, x: NDArray[np.float64]) -> None:
-    """Raise UnsupportedOperationError for a detector that the exact engine cannot take, by a look next to x."""
-    start = torch.as_tensor(x, device=detector.device)
-    with way_out():
-        Restriction(detector.score_map, start, torch.ones_like(start), dtype=torch.float64)(0.0, 1e-9)
 
 
 def checked_images(x: ArrayLike | Tensor, x_ref: ArrayLike | Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

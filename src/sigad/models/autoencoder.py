@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sigad.errors import ConfigurationError, InvalidInputError
+from sigad.errors import ConfigurationError
 from sigad.models.diffusion.diffusers_parts import ConfigMixin, ModelMixin, register_to_config
-from sigad.models.fitting import Epoch, fit
+from sigad.models.fitting import Epoch, fit, training_images
 
 
 class Autoencoder(ModelMixin, ConfigMixin):
@@ -52,7 +53,7 @@ class Autoencoder(ModelMixin, ConfigMixin):
 
 
 def train(
-    images: Tensor,
+    images: ArrayLike | Tensor,
     *,
     seed: int,
     epochs: int = 200,
@@ -63,8 +64,7 @@ def train(
     **architecture,
 ) -> tuple[Autoencoder, list[Epoch]]:
     """Train an autoencoder on images (N, C, H, W) by the mean squared error: see :func:`sigad.models.fitting.fit`."""
-    if images.ndim != 4 or not len(images):
-        raise InvalidInputError(f"images must have shape (N, C, H, W), not {tuple(images.shape)}")
+    images = training_images(images)
     return fit(
         lambda: Autoencoder(channels=images.shape[1], **architecture),
         lambda network, batch, _: F.mse_loss(network(batch), batch),

@@ -11,8 +11,10 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from sigad.checks import real_array
 from sigad.data.files import write_whole
 from sigad.errors import InvalidInputError
 from sigad.optional import needs
@@ -37,10 +39,18 @@ class Epoch(NamedTuple):
 Network = TypeVar("Network", bound=nn.Module)
 
 
+def training_images(images: ArrayLike | Tensor) -> Tensor:
+    """Images (N, C, H, W) as a tensor in single precision; raises InvalidInputError for NaN and other shapes."""
+    array = real_array(images, "images")
+    if array.ndim != 4 or not array.size:
+        raise InvalidInputError(f"images must have shape (N, C, H, W), not {array.shape}")
+    return torch.from_numpy(array).float()
+
+
 def fit(
     build: Callable[[], Network],
     loss: Loss,
-    images: Tensor,
+    images: ArrayLike | Tensor,
     *,
     seed: int,
     epochs: int,
@@ -75,8 +85,7 @@ def fit(
     StorageError
         when a checkpoint cannot be written, with the cause.
     """
-    if images.ndim != 4 or not len(images):
-        raise InvalidInputError(f"images must have shape (N, C, H, W), not {tuple(images.shape)}")
+    images = training_images(images)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build().to(device).train()
@@ -84,7 +93,7 @@ def fit(
     shapes = [(name, tuple(value.shape)) for name, value in network.state_dict().items()]
     settings = repr((seed, batch_size, learning_rate, tuple(images.shape), getattr(network, "config", None), shapes))
     curve = _resumed(checkpoint, settings, network, optimizer, device)
-    images = images.to(device, torch.float32)
+    images = images.to(device)
     saved = told = time.monotonic()
     for epoch in _with_progress(range(len(curve), epochs), epochs):
         started = time.perf_counter()

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sigad.errors import InvalidInputError
 from sigad.models.diffusion.schedule import TRAINING_STEPS, cumulative_alphas
 from sigad.models.diffusion.unet import PiecewiseLinearUNet
-from sigad.models.fitting import Epoch, fit
+from sigad.models.fitting import Epoch, fit, training_images
 from sigad.seeds import Streams
 
 
 def train(
-    images: Tensor,
+    images: ArrayLike | Tensor,
     *,
     seed: int,
     epochs: int = 1000,
@@ -40,8 +40,7 @@ def train(
     -------
     The network in eval mode on the CPU, and the loss curve: mean squared error of the predicted noise.
     """
-    if images.ndim != 4 or not len(images):
-        raise InvalidInputError(f"images must have shape (N, C, H, W), not {tuple(images.shape)}")
+    images = training_images(images)
     alphas = cumulative_alphas().float().to(device)
 
     def loss(unet: nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
