@@ -1,6 +1,7 @@
 """The kind ``knn_images``: k-nearest-neighbour anomaly detection of image patches in the features of a network."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,22 +30,63 @@ _MARGIN = 1e-3
 BLOCK = (6, 16)
 """Rows and columns of patches that stand for an image, where a set is cut from one picture."""
 
+Further = Callable[[np.random.Generator, int], NDArray[np.float64]]
+"""Gives normal patches (m, C, H, W) of one position that serve for nothing else, as many as asked for or all."""
+
 
 @dataclass(frozen=True)
 class KnnImageProblems(DetectedProblems):
     """B patches with what was detected.
 
     ``statistic`` (B,); ``shape`` (C, H, W) of a patch; ``features`` the network
-    (:class:`~sigad.knn.network.NetworkFeatures`); ``places`` (B, 3) image, row and column of the patches under test.
+    (:class:`~sigad.knn.network.NetworkFeatures`); ``places`` (B, 3) image, row and column of the patches under test;
+    ``noises`` the noise model of each; ``further`` gives normal patches (m, C, H, W) that serve for nothing else.
     """
 
     statistic: NDArray[np.float64]
     shape: tuple[int, int, int]
     features: Any
     places: NDArray[np.int64]
+    noises: tuple[Noise, ...]
+    further: tuple[Further, ...]
 
     def __getitem__(self, which: NDArray) -> "KnnImageProblems":
-        return replace(self, **self._chosen(which), statistic=self.statistic[which], places=self.places[which])
+        some = np.arange(len(self))[which]
+        return replace(
+            self,
+            **self._chosen(which),
+            statistic=self.statistic[which],
+            places=self.places[which],
+            noises=tuple(self.noises[i] for i in some),
+            further=tuple(self.further[i] for i in some),
+        )
+
+    def normals(self, streams: Sequence[Streams], count: int) -> Iterator["KnnImageProblems"]:
+        """The problems of further normal patches at the same position, with the same training patches."""
+        for b, stream in enumerate(streams):
+            x, found, noise = self.further[b](stream.normals(), count), self.detections, self.noises[b]
+            each = functools.partial(_repeated, len(x))
+            detections = detect_features(
+                x.reshape(len(x), -1),
+                each(found.x_train[b]),
+                self.features(x),
+                each(found.f_train[b]),
+                k=found.candidates,
+                threshold=float(found.threshold[b]),
+                metric=found.metric,
+            )
+            yield KnnImageProblems(
+                detections=detections,
+                null_true=np.ones(len(x), bool),
+                normal=np.ones(len(x), bool),
+                calibration_scores=each(self.calibration_scores[b]),
+                statistic=noise.statistic(detections.difference),
+                shape=self.shape,
+                features=self.features,
+                places=each(self.places[b]),
+                noises=(noise,) * len(x),
+                further=(self.further[b],) * len(x),
+            )
 
     def hypotheses(self, *, condition_on_k: bool = True) -> list:
         """The hypothesis of each problem (:class:`sigad.knn.network.NeighbourHypothesis`)."""
@@ -85,7 +127,7 @@ class KnnImageProblems(DetectedProblems):
 class KnnImages(KnnKind):
     """Patches of images at one position; every trial splits the normal images anew and draws a position."""
 
-    offers = frozenset({"neighbours", "network_pieces", "scores_of_normals"})
+    offers = frozenset({"neighbours", "network_pieces", "scores_of_normals", "normals"})
 
     dataset: str = setting("transistor", "name of the image set in `images`, config/datasets.yaml", source="paper")
     instance: str = setting(
@@ -168,6 +210,8 @@ class KnnImages(KnnKind):
             shape=trial.x_test.shape,
             features=network,
             places=np.array([(trial.image, *trial.position)]),
+            noises=(trial.noise,),
+            further=(trial.further,),
         )
 
     def _image(self, stream: Streams, images: ImageSet, network: Any) -> Iterator[Block]:
@@ -180,7 +224,7 @@ class KnnImages(KnnKind):
             if position not in noise:  # all patches of a set cut from one picture share one position
                 noise = {position: estimate(held_out.reshape(len(held_out), -1), self.covariance)}
             x_test = images.patches([image], position)[0]
-            trial = Trial(x_test, x_train, held_out, noise[position], image, position)
+            trial = Trial(x_test, x_train, held_out, noise[position], image, position, _no_normals)
             normal = np.array([images.defect[image][position] == 0])
             yield [stream.of(i)], self._problems(network, trial, normal)
 
@@ -188,7 +232,7 @@ class KnnImages(KnnKind):
 @dataclass(frozen=True)
 class Trial:
     """Patches of one position: (C, H, W) under test, (n, C, H, W) for training, (m, C, H, W) for estimation; the noise
-    estimated on the last; and the number of the tested image with its position (row, column)."""
+    estimated on the last; the number of the tested image with its position (row, column); and further normal ones."""
 
     x_test: NDArray[np.float64]
     x_train: NDArray[np.float64]
@@ -196,6 +240,7 @@ class Trial:
     noise: Noise
     image: int
     position: tuple[int, int]
+    further: Further
 
 
 def draw_trial(images: ImageSet, rng: np.random.Generator, *, n: int, instance: str, covariance: str) -> Trial:
@@ -212,10 +257,25 @@ def draw_trial(images: ImageSet, rng: np.random.Generator, *, n: int, instance: 
     at = lambda which: images.patches(which, tuple(position))  # noqa: E731
     x_test, x_train, estimation = at([image])[0], at(parts.pool), at(parts.estimation)
     noise = estimate(estimation.reshape(len(estimation), -1), covariance)
+    others = parts.testing[parts.testing != image]
+    further = lambda rng, m: at(rng.permutation(others)[:m])  # noqa: E731
     if instance == "gaussian":
-        fresh = lambda m: noise.sample(rng, m).reshape(m, *x_test.shape)  # noqa: E731
+        fresh = lambda m, rng=rng: noise.sample(rng, m).reshape(m, *x_test.shape)  # noqa: E731
         x_test, x_train, estimation = fresh(1)[0], fresh(len(x_train)), fresh(len(estimation))
-    return Trial(x_test, x_train, estimation, noise, image, tuple(position))
+        further = lambda rng, m: fresh(m, rng)  # noqa: E731
+    return Trial(x_test, x_train, estimation, noise, image, tuple(position), further)
+
+
+def _repeated(count: int, values: NDArray) -> NDArray:
+    """The same values so many times, (count, ...), not copied."""
+    return np.broadcast_to(values, (count, *np.shape(values)))
+
+
+def _no_normals(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    raise ConfigurationError(
+        "all normal images train or estimate where every patch of an image is tested: conformal methods need "
+        "the instance normal, anomaly or gaussian"
+    )
 
 
 def draw_image(
