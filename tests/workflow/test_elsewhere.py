@@ -1,5 +1,7 @@
 """The workflow where others use it: from another folder, and as a module of another workflow."""
 
+import os
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +13,8 @@ from tests.workflow.conftest import ROOT
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("elsewhere")]
 
+# A home folder that is not there and cannot be made.
+NO_HOME = {"HOME": "/dev/null/home"}
 # One small experiment of its own beside those of the papers.
 OVERLAY = {
     "pathvars": {"results": "out", "logs": "out/logs", "benchmarks": "out/benchmarks"},
@@ -61,6 +65,7 @@ def snakemake(tmp_path):
         done = subprocess.run(
             [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
             cwd=tmp_path,
+            env=os.environ | NO_HOME | {"XDG_CACHE_HOME": str(tmp_path / ".cache")},
             capture_output=True,
             text=True,
             timeout=600,
@@ -81,7 +86,7 @@ def test_from_another_folder(snakemake, tmp_path):
     snakemake("tiny", *there)
     check_figure(tmp_path)
     assert "Nothing to be done" in snakemake("tiny", *there)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".snakemake", "out", "overlay.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".cache", ".snakemake", "out", "overlay.yaml"]
 
 
 def test_as_a_module(snakemake, tmp_path):
@@ -98,3 +103,10 @@ def test_as_a_module(snakemake, tmp_path):
 def test_a_dry_run_of_the_papers_configuration_is_one_page(snakemake):
     output = snakemake("--snakefile", str(ROOT / "Snakefile"), "--dry-run", "--quiet", "rules")
     assert "total" in output and len(output.splitlines()) < 150
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_finds_another_place_for_caches_where_there_is_no_home():
+    environment = {key: value for key, value in os.environ.items() if key != "XDG_CACHE_HOME"} | NO_HOME
+    done = subprocess.run(["make", "-n", "figures"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert f"XDG_CACHE_HOME={ROOT}/.snakemake/cache .venv/bin/snakemake" in done.stdout.replace('"', "")
