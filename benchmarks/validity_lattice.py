@@ -223,11 +223,11 @@ def isolation_forest() -> Test:
 DETECTORS = {f.__name__: f for f in (isolation_forest, patchcore, student_teacher, transformer, unet)}
 
 
-def run(name: str, tests: int) -> None:
-    path = RESULTS / f"lattice_{name}.csv"
+def run(name: str, tests: int, first: int, results: Path) -> None:
+    path = results / f"lattice_{name}.csv"
     rows = list(csv.reader(path.open(encoding="utf-8")))[1:] if path.exists() else []
     torch.manual_seed(SEED)
-    test, rep = DETECTORS[name](), int(rows[-1][0]) + 1 if rows else 0
+    test, rep = DETECTORS[name](), int(rows[-1][0]) + 1 if rows else first
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         if not file.tell():
@@ -235,12 +235,13 @@ def run(name: str, tests: int) -> None:
         done = len(rows)
         while done < tests:
             rng, share = (np.random.default_rng([SEED, 1, rep, stream]) for stream in (0, 1))
-            result = test(rng, Recording(spacing=0.1, batch=32))
+            # The search stops when the bounds on the randomised p-value are close, which implies little of the other's.
+            result = test(rng, Recording(spacing=0.1, rng=share, batch=96))
             if result.status == TESTED:
                 points, t = Recording.last.points, result.statistic
-                randomised = points.pvalue_bounds("two-sided", share.uniform())[1]
+                conservative = points.pvalue_bounds("two-sided")[1]
                 naive = 2 * stats.norm.sf(abs(t)) if points.null == "normal" else stats.chi.sf(t, points.null[1])
-                values = (t, result.p_value, randomised, naive, Recording.last.own_weight)
+                values = (t, conservative, result.p_value, naive, Recording.last.own_weight)
                 writer.writerow([rep, *(f"{value:.9g}" for value in values), result.n_evaluations])
                 file.flush()
                 done += 1
@@ -278,11 +279,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("detectors", nargs="*", choices=[*DETECTORS, []])
     parser.add_argument("--tests", type=int, default=2000)
+    parser.add_argument("--first", type=int, default=0, help="trial to start with, for runs side by side")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of such a run")
     parser.add_argument("--summary", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for detector in options.detectors:
-        run(detector, options.tests)
+        run(detector, options.tests, options.first, options.results)
     if options.summary:
         table = summary()
         table.to_csv(RESULTS / "lattice_summary.csv", index=False, float_format="%.4g", lineterminator="\n")

@@ -107,8 +107,10 @@ def test_super_uniform_on_every_lattice(null, cell, refinement, alternative):
                 assert w[p <= level].sum() / w.sum() <= level * (1 + 1e-9)
 
 
-@pytest.mark.parametrize("alternative", ALTERNATIVES)
-@pytest.mark.parametrize("refinement", [None, Refinement(2, 5)])
+@pytest.mark.parametrize(
+    ("alternative", "refinement"),
+    [*((alternative, None) for alternative in ALTERNATIVES), ("two-sided", Refinement(2, 5))],
+)
 def test_simulated(alternative, refinement):
     """Draws from the truncated law: conservative p-values are super-uniform, randomised ones uniform.
 
@@ -116,9 +118,9 @@ def test_simulated(alternative, refinement):
     """
     rng = np.random.default_rng(3)
     region = np.array([[-2.2, -2.0], [-0.6, 0.3], [0.35, 0.5], [1.9, 2.6]])
-    draws = rng.standard_normal(40_000)
-    draws = draws[rg.contains(region, draws)][:2000]
-    assert len(draws) == 2000
+    draws = rng.standard_normal(20_000)
+    draws = draws[rg.contains(region, draws)][:1000]
+    assert len(draws) == 1000
     options = {"spacing": 0.3, "alternative": alternative, "tolerance": EXACT, "refinement": refinement}
     p = np.array([lattice(Intervals(t, region), **options).p_value for t in draws])
     u = np.array([lattice(Intervals(t, region), rng=rng, **options).p_value for t in draws])
@@ -184,6 +186,16 @@ def test_refinement_goes_no_further_than_needed():
     assert lattice(Intervals(0.3, region), spacing=0.5, refinement=Refinement(6, 30)).points.spacing == 0.5 / 2**3
     assert lattice(Intervals(0.3, region), spacing=0.5, refinement=Refinement(2, 30)).points.spacing == 0.5 / 2**2
     assert lattice(Intervals(0.3, region), spacing=0.05, refinement=Refinement(2, 30)).points.spacing == 0.05
+
+
+def test_refinement_counts_the_same_points_wherever_the_statistic_is():
+    """Far out, where T has next to no probability to be, lie the points that make it stop."""
+    region = rg.as_region([[-0.05, 0.05], [0.9, 1.1], [8.5, 11.0]])
+    found = [
+        lattice(Intervals(t, region), spacing=0.25, refinement=Refinement(3, 8), tolerance=EXACT)
+        for t in (0.0, 1.0, 9.0, 10.75)
+    ]
+    assert len({result.points.spacing for result in found}) == 1 and found[0].points.spacing == 0.25
 
 
 def test_refinement_leaves_out_points_that_would_have_stopped_earlier():

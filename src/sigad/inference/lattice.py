@@ -136,7 +136,8 @@ def lattice(
     """
     started, enough = time.perf_counter(), Tolerance.of(tolerance)
     levels = _checked_levels(hypothesis, spacing, cell, refinement, alternative, batch)
-    points = Points.of(float(hypothesis.statistic), hypothesis.null, spacing / 2**levels, cell)
+    tail = 1.0 if refinement is None else COUNTED
+    points = Points.of(float(hypothesis.statistic), hypothesis.null, spacing / 2**levels, cell, tail)
     share = None if rng is None else rng.uniform()
     low, high = 0.0, 1.0
     with _Questions(hypothesis, batch, len(points.index) - 2) as questions:

@@ -38,13 +38,14 @@ class Points:
     inside: NDArray[np.bool_] = field(repr=False)
 
     @classmethod
-    def of(cls, statistic: float, null: Null, spacing: float, cell: float | None = None) -> "Points":
-        """Nothing known yet of statistic + spacing * i, of all i or of those in [c * cell, (c + 1) * cell)."""
+    def of(cls, statistic: float, null: Null, spacing: float, cell: float | None = None, tail: float = 1.0) -> "Points":
+        """Nothing known yet of statistic + spacing * i, of all i or of those in [c * cell, (c + 1) * cell); at least
+        those that are :meth:`central` for this tail are not further out."""
         low, high = support(null)
         if cell is not None:
             start = np.floor(statistic / cell) * cell
             low, high = max(low, start), min(high, np.nextafter(start + cell, start))
-        counts = [_count(statistic, null, step, end) for step, end in ((-spacing, low), (spacing, high))]
+        counts = [_count(statistic, null, step, end, tail) for step, end in ((-spacing, low), (spacing, high))]
         if sum(counts) > MOST:
             raise InvalidInputError(f"a spacing of {spacing} makes more than {MOST} points: choose a larger one")
         index = np.concatenate([[-np.inf], np.arange(-counts[0], counts[1] + 1.0), [np.inf]])
@@ -140,12 +141,17 @@ class Points:
         return lower, upper
 
 
-def _count(statistic: float, null: Null, step: float, end: float) -> int:
-    """How many points there are from the statistic to the end of the line, or until all others are negligible."""
+def _count(statistic: float, null: Null, step: float, end: float, tail: float) -> int:
+    """How many points there are from the statistic to the end of the line, or until all others are negligible and have
+    no more than this probability of the null law."""
     if np.isfinite(end):
         return int(min((end - statistic) / step, 2.0 * MOST))
     target, count = log_density(statistic, null) + np.log(NEGLIGIBLE), 1
-    while count <= MOST and _log_beyond(statistic + count * step, null, step) > target:
+    while count <= MOST:
+        z = statistic + count * step
+        outside = (-np.inf, z) if step < 0 else (z, np.inf)
+        if _log_beyond(z, null, step) <= target and log_mass(*outside, null) <= np.log(tail):
+            break
         count *= 2
     return count
 
