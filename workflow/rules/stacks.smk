@@ -52,6 +52,7 @@ rule train_detector:
         runtime=1440,
     params:
         training=config["detectors"],
+        lineage=lambda wildcards: lineage(recipe(f"stacks/{wildcards.stack}.npz")),
         seed=config["seed"],
         code=stage_code("train_detector"),
     message:
