@@ -174,8 +174,8 @@ class TestPackaged:
 
 class TestSplit:
     @pytest.mark.parametrize("normal", [99, 100, 101])
-    def test_thirds_are_disjoint_and_exhaust_the_normal_instances(self, normal):
+    def test_parts_are_disjoint_and_exhaust_the_normal_instances(self, normal):
         table = gaussian(normal)
-        thirds = split(table, np.random.default_rng(0))
-        assert sorted(np.concatenate(thirds)) == list(range(normal))
-        assert {len(third) for third in thirds} <= {33, 34}
+        parts = split(table, np.random.default_rng(0))
+        assert sorted(np.concatenate(parts)) == list(range(normal))
+        assert {len(part) for part in parts} <= {19, 20, 21}

@@ -6,41 +6,59 @@ from scipy import stats
 
 from sigad.data.tabular import Table, split
 from sigad.errors import InvalidInputError
-from sigad.knn import knn_test_batch
+from sigad.knn import EstimatedCovariance, knn_test_batch
 from sigad.knn.detection import norm, scores
 from sigad.study.kinds.knn_tabular import draw_trial, training_size
 from tests.data.test_tabular import gaussian
 
 
-def test_as_many_training_instances_as_the_thirds_allow():
+def test_as_many_training_instances_as_the_fifths_allow():
     for normal in (99, 100, 101):
         table = gaussian(normal)
-        thirds = split(table, np.random.default_rng(0))
-        assert training_size(table, 10**6) == min(len(thirds.estimation) // 2, len(thirds.pool))
+        parts = split(table, np.random.default_rng(0))
+        assert training_size(table, 10**6) == min(len(part) for part in parts) - 1
 
 
 def test_a_draw_recomputed_by_hand():
-    table, candidates = gaussian(), (1, 3, 5)
+    table, candidates = gaussian(500), (1, 3, 5)
     result = draw_trial(table, np.random.default_rng(4), n=30, candidates=candidates, quantile=0.9, anomalous=False)
-    thirds = split(table, np.random.default_rng(4))
-    estimation = table.x[thirds.estimation]
-    mean, sd = estimation.mean(axis=0), estimation.std(axis=0, ddof=1)
-    z = (estimation - mean) / sd
-    np.testing.assert_allclose(result.covariance, np.corrcoef(estimation, rowvar=False), rtol=1e-10)
-    distances = norm(z[30:, None] - z[None, :30], "l2")
-    own = scores(distances, candidates, 4).max(axis=-1)
-    assert (own > result.threshold).mean() == pytest.approx(0.1, abs=0.015)
-    assert np.isclose(own, result.threshold, rtol=1e-12).any()
-    assert result.row in thirds.testing
-    np.testing.assert_allclose(result.x_test, (table.x[result.row] - mean) / sd)
-    pool = (table.x[thirds.pool] - mean) / sd
+    parts = split(table, np.random.default_rng(4))
+    fitted = table.x[parts.features]
+    standard = lambda rows: (table.x[rows] - fitted.mean(axis=0)) / fitted.std(axis=0)  # noqa: E731
+    # Components are a rotation: scatter up to it, distances exactly.
+    z = standard(parts.covariance)
+    eigenvalues = np.linalg.eigvalsh((len(z) - 1) * np.cov(z.T))
+    np.testing.assert_allclose(np.linalg.eigvalsh(result.scatter), eigenvalues, rtol=1e-9)
+    assert result.degrees_of_freedom == len(z) - 1 == 99
+    z = standard(parts.threshold)
+    own = [scores(norm(z[i] - z[(i + np.arange(1, 31)) % 100], "l2"), candidates, 4).max() for i in range(100)]
+    np.testing.assert_allclose(own, result.scores, rtol=1e-9)
+    assert (np.array(own) > result.threshold).mean() == pytest.approx(0.1, abs=0.015)
+    assert result.row in parts.testing
+    test, pool = standard([result.row])[0], standard(parts.pool)
     assert result.x_train.shape == (30, 4)
-    assert (np.abs(result.x_train[:, None] - pool[None]).max(axis=-1).min(axis=-1) < 1e-12).all()
+    distances = np.linalg.norm(result.x_test - result.x_train, axis=1)
+    assert np.abs(distances[:, None] - np.linalg.norm(test - pool, axis=1)).min(axis=1).max() < 1e-9
 
 
-def test_training_instances_are_distinct_and_the_number_is_what_the_thirds_allow():
+def test_training_instances_are_distinct_and_the_number_is_what_the_fifths_allow():
     result = draw_trial(gaussian(90), np.random.default_rng(0), n=100, candidates=5, quantile=0.9, anomalous=True)
-    assert result.x_train.shape == (15, 4) and len(np.unique(result.x_train, axis=0)) == 15
+    assert result.x_train.shape == (17, 4) and len(np.unique(result.x_train, axis=0)) == 17
+
+
+def test_transforms_and_components():
+    """A skewed table is tested on components of transformed columns, as many as are asked for or as are normal."""
+    table = gaussian(1500)
+    skewed = Table(
+        "skewed", np.exp((table.x - table.x.mean(axis=0)) / table.x.std(axis=0)), table.normal, table.columns
+    )
+    given = dict(n=50, candidates=[1, 5], quantile=0.9, anomalous=False, transform="yeo-johnson")
+    two = draw_trial(skewed, np.random.default_rng(0), components=2, **given)
+    assert two.x_train.shape == (50, 2) and two.scatter.shape == (2, 2)
+    auto = [draw_trial(skewed, np.random.default_rng(i), components="auto", **given) for i in range(20)]
+    raw = given | {"transform": None}
+    bare = [draw_trial(skewed, np.random.default_rng(i), components="auto", **raw) for i in range(20)]
+    assert np.mean([len(t.x_test) for t in auto]) > 2.5 and np.mean([len(t.x_test) for t in bare]) < 1.5
 
 
 def test_anomalies_for_power():
@@ -60,7 +78,7 @@ def test_same_stream_same_draw_whatever_the_units():
         for t in (table, table, scaled)
     )
     np.testing.assert_array_equal(first.x_test, again.x_test)
-    np.testing.assert_allclose(first.x_train, other.x_train, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(np.abs(first.x_train), np.abs(other.x_train), rtol=1e-8, atol=1e-9)
     assert first.threshold == pytest.approx(other.threshold, rel=1e-9)
 
 
@@ -91,7 +109,9 @@ def test_p_values_are_uniform_on_gaussian_data():
         np.stack([d.x_train for d in draws]),
         k=[1, 2, 3],
         threshold=np.array([d.threshold for d in draws]),
-        covariance=np.stack([d.covariance for d in draws]),
+        covariance=EstimatedCovariance(
+            scatter=np.stack([d.scatter for d in draws]), degrees_of_freedom=draws[0].degrees_of_freedom
+        ),
     )
     p = result.p_value[result.status == "tested"]
     assert len(p) > 450 and stats.kstest(p, "uniform").pvalue > 1e-3
@@ -103,7 +123,7 @@ def test_a_set_that_is_too_small_says_so():
             gaussian(30), np.random.default_rng(0), n=100, candidates=range(1, 11), quantile=0.9, anomalous=False
         )
     with pytest.raises(InvalidInputError, match=r"4 instances to estimate a covariance of 4.*a, b, c, d"):
-        draw_trial(gaussian(12), np.random.default_rng(0), n=100, candidates=1, quantile=0.9, anomalous=False)
+        draw_trial(gaussian(20), np.random.default_rng(0), n=100, candidates=1, quantile=0.9, anomalous=False)
 
 
 def test_no_anomalies():
@@ -125,7 +145,7 @@ def test_a_singular_covariance_names_the_columns():
             anomalous=False,
         )
     x[:299, 3], x[299, 3] = 1.0, 2.0
-    with pytest.raises(InvalidInputError, match=r"d do not vary in a third"):
+    with pytest.raises(InvalidInputError, match=r"d do not vary in a fifth"):
         draw_trial(
             Table("t", x, table.normal, table.columns),
             np.random.default_rng(1),

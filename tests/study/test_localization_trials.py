@@ -44,7 +44,8 @@ def test_every_baseline(method, model):
     if methods.load(method).needs_selection:
         assert tested.sum() < 6
         np.testing.assert_array_equal(rows["status"], reference["status"])
-    np.testing.assert_array_equal(rows["statistic"], reference["statistic"])
+    if methods.load(method).hypotheses is methods.Method.hypotheses:
+        np.testing.assert_array_equal(rows["statistic"], reference["statistic"])
     assert ((rows["p_low"] <= rows["p_value"]) & (rows["p_value"] <= rows["p_high"]))[tested].all()
     assert (rows["null_true"][tested] == True).all()  # noqa: E712
     parts = [run(method, model, range(start, start + 2)) for start in (0, 2, 4)]

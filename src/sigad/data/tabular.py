@@ -295,14 +295,17 @@ def _is_one_of(name: str, labels: pd.Series, normal: Label | Sequence[Label]) ->
 
 
 class Split(NamedTuple):
-    """Row indices of the thirds of the normal instances, in random order."""
+    """Row indices of five parts of the normal instances, in random order: what the features are fitted on, what the
+    threshold is estimated on, what the covariance is estimated on, the training instances, and those held out."""
 
-    estimation: NDArray[np.int64]
+    features: NDArray[np.int64]
+    threshold: NDArray[np.int64]
+    covariance: NDArray[np.int64]
     pool: NDArray[np.int64]
     testing: NDArray[np.int64]
 
 
 def split(table: Table, rng: np.random.Generator) -> Split:
-    """Shuffle the normal instances and cut them into thirds: estimation, training pool, testing."""
+    """Shuffle the normal instances and cut them into fifths."""
     rows = rng.permutation(np.flatnonzero(table.normal))
-    return Split(*np.array_split(rows, 3))
+    return Split(*np.array_split(rows, 5))

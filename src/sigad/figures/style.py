@@ -33,6 +33,7 @@ NAMES = {
     "signal": "signal $\\Delta$",
     "distance": "1-Wasserstein distance from N(0, 1)",
     "dataset": "data set",
+    "components": "principal components",
     "size": "side of the image in pixels",
     "variance_images": "independent images from which the variance is estimated",
     "n_evaluations": "linear pieces",
@@ -55,6 +56,8 @@ VALUES = {
 METHODS = {
     "proposed": ("#D55E00", "o"),
     "proposed_any_k": ("#E69F00", "s"),
+    "neighbourhood": ("#882255", "h"),
+    "blocks": ("#44AA99", "h"),
     "wo_pp": ("#0072B2", "D"),
     "opa1": ("#56B4E9", "^"),
     "opa2": ("#332288", "v"),

@@ -9,12 +9,15 @@ from scipy import special
 
 from sigad.data import noise
 from sigad.errors import ConfigurationError
+from sigad.inference.estimated import Estimated
 from sigad.inference.region import Region
 from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import Null, truncated_pvalue
-from sigad.knn.closed_form import order_region, selection_region
-from sigad.knn.covariance import statistic
+from sigad.knn.against import AgainstNeighbour, AgainstNeighbourhood
+from sigad.knn.closed_form import order_region
+from sigad.knn.covariance import KnnCovariance, of_problems, standardised
 from sigad.knn.detection import METRICS, Detections, detect
+from sigad.knn.neighbourhood import members
 from sigad.knn.thinning import thinned_knn_test
 from sigad.seeds import Streams
 from sigad.study.kinds import Kind
@@ -75,27 +78,50 @@ class DetectedProblems:
 
 
 @dataclass(frozen=True)
+class Signals:
+    """The signals of synthetic instances: ``test`` (B, d) those of the test instances, ``centres`` (B, c, d) the
+    possible ones of training instances, and ``labels`` (B, n) which of them each one has."""
+
+    test: NDArray[np.float64]
+    centres: NDArray[np.float64]
+    labels: NDArray[np.int64]
+
+    def __getitem__(self, which: NDArray) -> "Signals":
+        return Signals(self.test[which], self.centres[which], self.labels[which])
+
+    def difference(self, weights: NDArray) -> NDArray[np.float64]:
+        """Signal of the test instance minus the weighted sum of those of the training instances, weights (B, n)."""
+        rows = np.arange(len(self.test))[:, None]
+        shares = np.zeros(self.centres.shape[:2])
+        np.add.at(shares, (rows, self.labels), weights)
+        return self.test - np.einsum("bc,bcd->bd", shares, self.centres)
+
+
+PAPER = AgainstNeighbour()
+"""Against what the paper tests: the k-th neighbour, given k."""
+
+
+@dataclass(frozen=True)
 class KnnProblems(DetectedProblems):
     """B problems whose features are the instances themselves.
 
-    ``covariance`` of one instance, scalar, (d, d) or (B, d, d). ``held_out`` (B, m, d) normal instances that serve for
-    nothing else, in random order. Of synthetic data there are as many as one wants, and instead ``centres`` (B, c, d),
-    the signals that normal instances may have, ``signal_difference`` (B, d), and ``noise`` its family and distance from
-    normal.
+    ``covariance`` of one instance, scalar, (d, d) or (B, d, d), or estimates of it; ``test``: against what they are
+    tested. ``held_out`` (B, m, d) normal instances that serve for nothing else, in random order. Of synthetic data
+    there are as many as one wants, and instead ``signals``, and ``noise`` its family and distance from normal.
     """
 
-    covariance: NDArray[np.float64]
+    covariance: KnnCovariance
     held_out: NDArray[np.float64] | None = None
-    centres: NDArray[np.float64] | None = None
-    signal_difference: NDArray[np.float64] | None = None
+    signals: Signals | None = None
     noise: tuple[str, float] = ("normal", 0.0)
+    test: AgainstNeighbour | AgainstNeighbourhood = PAPER
 
     def __getitem__(self, which: NDArray) -> "KnnProblems":
-        names = ("held_out", "centres", "signal_difference")
+        names = ("held_out", "signals")
         return replace(
             self,
             **self._chosen(which),
-            covariance=self.covariance[which] if self.covariance.ndim == 3 else self.covariance,
+            covariance=of_problems(self.covariance, which),
             **{name: None if getattr(self, name) is None else getattr(self, name)[which] for name in names},
         )
 
@@ -112,11 +138,31 @@ class KnnProblems(DetectedProblems):
     @property
     def statistic(self) -> NDArray[np.float64]:
         """Observed test statistics, (B,)."""
-        return statistic(self.detections.difference, self.covariance)
+        return self._standardised()[0]
+
+    @property
+    def null(self) -> Null:
+        """Distribution of the statistic without selection."""
+        return self._standardised()[1]
+
+    def of_neighbourhoods(self) -> "KnnProblems":
+        """The same detections with hypotheses about the mean of the nearest, as many as the largest candidate."""
+        test = AgainstNeighbourhood(self.detections.candidates[-1])
+        if self.signals is None:
+            return replace(self, test=test)
+        difference = self.signals.difference(members(self.detections, test.m) / test.m)
+        # A mean of equal signals is rounded.
+        true = (np.abs(difference) <= 1e-9).all(axis=-1)
+        return replace(self, test=test, null_true=true)
+
+    def plugged_in(self) -> "KnnProblems":
+        """The same hypotheses, with the estimate of the covariance taken for the truth."""
+        return replace(self, covariance=self.covariance.matrix)
 
     def selective(self, *, condition_on_k: bool = True, tolerance: Tolerance | Decision = TOLERANCE) -> PValues:
-        """The selective test (Niihori et al. 2025, Theorem 4.1), in closed form."""
-        return self._truncated(selection_region(self.detections, condition_on_k=condition_on_k))
+        """The selective test (Niihori et al. 2025, Theorem 4.1), or that against the neighbourhood, in closed form."""
+        test = self.test if condition_on_k else AgainstNeighbour(condition_on_k=False)
+        return self._truncated(test.region(self.detections))
 
     def over_conditioned(self) -> PValues:
         """The selective test without parametric programming."""
@@ -127,8 +173,12 @@ class KnnProblems(DetectedProblems):
         test, neighbour = np.stack(
             [noise.sample(stream.method(), *self.noise, (2, self.x_test.shape[1])) for stream in streams], axis=1
         )
-        difference = self.signal_difference + (test - neighbour)
+        selected = np.arange(self.x_train.shape[1]) == self.detections.index[:, None]
+        difference = self.signals.difference(selected) + (test - neighbour)
         return np.sqrt((np.square(difference) / (2 * self.covariance)).sum(axis=-1))
+
+    def _standardised(self) -> tuple[NDArray[np.float64], Null]:
+        return standardised(self.test.difference(self.detections), self.covariance, self.test.factor)
 
     def normals(self, streams: Sequence[Streams], count: int) -> Iterator["KnnProblems"]:
         """The problems of further normal instances with the same training instances and threshold."""
@@ -140,10 +190,11 @@ class KnnProblems(DetectedProblems):
             )
             normal = np.ones(len(x), bool)
             scores = np.broadcast_to(self.calibration_scores[b], (len(x), self.calibration_scores.shape[1]))
-            yield KnnProblems(detections, normal, normal, scores, self._covariance(b))
+            yield KnnProblems(detections, normal, normal, scores, of_problems(self.covariance, b), test=self.test)
 
     def thinned(self, streams: Sequence[Streams], tau: float) -> PValues:
-        """The test by Gaussian thinning."""
+        """The test by Gaussian thinning, which needs a covariance: an estimate is taken for the truth."""
+        covariance = self.covariance.matrix if isinstance(self.covariance, Estimated) else self.covariance
         found, raised = self.detections, self.threshold + np.log1p(tau**2) / 2
         results = [
             thinned_knn_test(
@@ -151,7 +202,7 @@ class KnnProblems(DetectedProblems):
                 found.x_train[b],
                 k=found.candidates,
                 threshold=float(raised[b]),
-                covariance=self._covariance(b),
+                covariance=of_problems(covariance, b),
                 tau=tau,
                 rng=stream.method(),
                 metric=found.metric,
@@ -160,23 +211,19 @@ class KnnProblems(DetectedProblems):
         ]
         return PValues.of(results)
 
-    def _covariance(self, b: int) -> NDArray[np.float64]:
-        """The covariance of one problem."""
-        return self.covariance[b] if self.covariance.ndim == 3 else self.covariance
-
     def _further(self, b: int, stream: Streams, count: int) -> NDArray[np.float64]:
         """Normal instances (m, d) of one problem that serve for nothing else."""
         if self.held_out is not None:
             return self.held_out[b, :count]
-        rng, centres = stream.normals(), self.centres[b]
+        rng, centres = stream.normals(), self.signals.centres[b]
         return centres[rng.integers(len(centres), size=count)] + noise.sample(
             rng, *self.noise, (count, centres.shape[1])
         )
 
     def _truncated(self, region: Region) -> PValues:
-        t = self.statistic
+        t, null = self._standardised()
         # Identity features are one linear piece.
-        return PValues.exact(truncated_pvalue(t, region * t[:, None, None], null=self.null), 1)
+        return PValues.exact(truncated_pvalue(t, region * t[:, None, None], null=null), 1)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from sigad.inference.exact import exact
 from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import Null, truncated_pvalue
 from sigad.line import piecewise
-from sigad.localization.coarse import PIXELS, CoarseMap
+from sigad.localization.coarse import PIXELS, CoarseMap, parse_resolution
 from sigad.localization.contrast import Contrast, contrast
 from sigad.localization.detector import Detector, Localization
 from sigad.localization.hypothesis import MaskHypothesis
@@ -116,6 +116,10 @@ class LocalizationProblems:
     def log_hypotheses(self) -> NDArray[np.float64]:
         """Log of the number of regions that could have been marked, 2^n for n pixels, (B,)."""
         return np.array([trial.found.mask.size * np.log(2) for trial in self.trials])
+
+    def at_resolution(self, size: int) -> "LocalizationProblems":
+        """The same detections with hypotheses about the blocks of size x size pixels that hold a marked one."""
+        return LocalizationProblems(tuple(replace(trial, coarse=parse_resolution(size)) for trial in self.trials))
 
     def selective(self, *, tolerance: Tolerance | Decision = TOLERANCE) -> PValues:
         """The selective test (Katsuoka et al. 2026)."""

@@ -91,6 +91,22 @@ class Neighbours(Problems, Protocol):
     def selective(self, *, condition_on_k: bool = True, tolerance: Tolerance | Decision = TOLERANCE) -> PValues: ...
 
 
+class Neighbourhoods(Problems, Protocol):
+    """Problems that can be about the mean of the nearest neighbours instead of one of them."""
+
+    def of_neighbourhoods(self) -> Problems:
+        """The same detections with the hypotheses: the test instance's signal is the mean of those of its nearest."""
+        ...
+
+
+class EstimatedCovariances(Problems, Protocol):
+    """Problems whose covariance is estimated."""
+
+    def plugged_in(self) -> Problems:
+        """The same hypotheses, with the estimate taken for the truth."""
+        ...
+
+
 class Instances(Problems, Protocol):
     """Problems whose instances are vectors of fewer dimensions than there are training instances."""
 
@@ -130,6 +146,10 @@ class Pixels(Problems, Protocol):
 
     def permuted(self, streams: Sequence[Streams], permutations: int) -> PValues:
         """The test that deals out the pixels of test and reference image anew."""
+        ...
+
+    def at_resolution(self, size: int) -> Problems:
+        """The same detections with the hypotheses about all blocks of size x size pixels that hold a marked one."""
         ...
 
 
@@ -177,6 +197,8 @@ class ScoresOfNormals(Problems, Protocol):
 
 CAPABILITIES: dict[str, type] = {
     "neighbours": Neighbours,
+    "neighbourhoods": Neighbourhoods,
+    "estimated_covariances": EstimatedCovariances,
     "instances": Instances,
     "fresh_pairs": FreshPairs,
     "network_pieces": NetworkPieces,

@@ -87,6 +87,7 @@ def run_trials(setting: Kind, method: Method, streams: Sequence[Streams], **give
 
 def apply(method: Method, problems: Problems, streams: Sequence[Streams]) -> Rows:
     """Test B hypotheses, with their streams, and make a row of each."""
+    problems = method.hypotheses(problems)
     tested = problems.selected if method.needs_selection else np.ones(len(problems), dtype=bool)
     null_true = problems.normal if method.of_instance else problems.null_true
     rows: Rows = {

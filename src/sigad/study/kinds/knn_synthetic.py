@@ -15,7 +15,7 @@ from sigad.knn.detection import blocks, detect
 from sigad.seeds import Streams
 from sigad.study.calibration import read_scores
 from sigad.study.kinds import Block, Cost
-from sigad.study.knn_problems import KnnKind, KnnProblems
+from sigad.study.knn_problems import KnnKind, KnnProblems, Signals
 from sigad.study.settings import setting
 
 
@@ -23,7 +23,9 @@ from sigad.study.settings import setting
 class KnnSynthetic(KnnKind):
     """Instances N(0, I), or from clusters of these; the threshold is estimated beforehand on instances of its own."""
 
-    offers = frozenset({"neighbours", "instances", "fresh_pairs", "scores_of_normals", "normals", "thinning"})
+    offers = frozenset(
+        {"neighbours", "neighbourhoods", "instances", "fresh_pairs", "scores_of_normals", "normals", "thinning"}
+    )
     calibrated = True
 
     model: str = setting(
@@ -58,6 +60,7 @@ class KnnSynthetic(KnnKind):
         threshold = float(np.quantile(scores, self.quantile))
         family = (self.noise, float(self.distance))
         for block, detections, instances in self._detect(streams, threshold):
+            signals = Signals(instances.signal_test, instances.centres, instances.labels)
             difference = instances.signal_difference(detections.index)
             yield (
                 streams[block],
@@ -67,8 +70,7 @@ class KnnSynthetic(KnnKind):
                     normal=np.full(len(detections), self.signal == 0),
                     calibration_scores=np.broadcast_to(scores, (len(detections), len(scores))),
                     covariance=np.asarray(1.0),
-                    centres=instances.centres,
-                    signal_difference=difference,
+                    signals=signals,
                     noise=family,
                 ),
             )

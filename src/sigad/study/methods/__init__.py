@@ -36,6 +36,11 @@ class Method(Settings):
     of_instance: ClassVar[bool] = False
     selects: ClassVar[bool] = False
 
+    def hypotheses(self, problems: Problems) -> Problems:
+        """What the method tests, if not the hypotheses that the detector selects by default: others about the same
+        data, given their own selection."""
+        return problems
+
     def pvalues(self, problems: Problems, streams: Sequence[Streams]) -> PValues:
         """The p-values of B selected hypotheses; ``streams``, one each, for methods that randomise.
 
