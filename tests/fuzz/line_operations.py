@@ -101,10 +101,13 @@ def writes(choice: Choice, x: Tensor) -> Callable[[Tensor, Tensor], object]:
         t[at] += u
 
     def shift(t, u):
+        t[1:] = t[:-1].clone()
+
+    def overlap(t, u):
         t[1:] = t[:-1]
 
     return choice.of(
-        set_item, set_item, set_number, set_constant, add_to_item, shift, lambda t, u: t.add_(u),
+        set_item, set_item, set_number, set_constant, add_to_item, shift, overlap, lambda t, u: t.add_(u),
         lambda t, u: t.sub_(u),
         lambda t, u: t.add_(c), lambda t, u: t.mul_(constant), lambda t, u: t.relu_(), lambda t, u: t.abs_(),
         lambda t, u: t.neg_(), lambda t, u: t.clamp_(-0.6, 0.6), lambda t, u: F.relu(t, inplace=True),

@@ -563,6 +563,8 @@ REFUSED = {
     "lerp": lambda f: f.lerp(f + 1.0, f),
     "scatter_product": lambda f: f.scatter(1, torch.zeros(f.shape, dtype=torch.int64), f, reduce="multiply"),
     "overlapping_write": lambda f: f[:, :1].expand(-1, 4, -1, -1).mul_(2.0),
+    "overlapping_copy": lambda f: operator.setitem(f, np.s_[:, 1:], f[:, :-1]),
+    "overlapping_copy_of_a_view": lambda f: f.mT[0].copy_(f[0]),
     "moving_index": lambda f: operator.setitem(torch.zeros_like(f), f.argmax(), 1.0),
     "argmax": lambda f: f.argmax(),
     "norm": lambda f: f.norm(),

@@ -72,11 +72,7 @@ def overwrite(func: Callable, target, result: LineFunction) -> LineFunction:
     others = [g for g in target.views or () if g is not target]
     if others:
         if target.place is None or any(g.place is None for g in others):
-            raise unsupported(
-                func,
-                "changes a tensor in place of which another one may be a view, or not, depending on its layout in "
-                "memory; write it out of place",
-            )
+            raise unsupported(func, _UNKNOWN)
         places = target.place().flatten()
         if len(places.unique()) < len(places):
             raise unsupported(func, "writes to a tensor that has numbers in one place of the memory")
@@ -98,6 +94,24 @@ def _receive(g: LineFunction, source: Tensor, result: LineFunction) -> None:
     values = old.values.reshape(len(old.values), -1).clone()
     values[:, seen] = new.values.reshape(len(values), -1)[:, source[seen]].to(values.dtype)
     g.breakpoints, g.values = old.breakpoints, values.reshape(old.values.shape)
+
+
+def readable(func: Callable, target: LineFunction, source, step: Callable[[Tensor], Tensor]) -> None:
+    """Raise UnsupportedOperationError if `source`, to be copied to the part of `target` that `step` makes, shares memory
+    with it: torch then reads some numbers before and others after it has overwritten them."""
+    if not isinstance(source, LineFunction) or source.views is None or source.views is not target.views:
+        return
+    if source.place is None or target.place is None:
+        raise unsupported(func, _UNKNOWN)
+    read, written = source.place(), step(target.place())
+    if torch.isin(read, written).any() and not (read.shape == written.shape and torch.equal(read, written)):
+        raise unsupported(func, "copies a tensor to another one that overlaps with it in memory; clone it first")
+
+
+_UNKNOWN = (
+    "changes a tensor in place of which another one may be a view, or not, depending on its layout in memory; write it "
+    "out of place"
+)
 
 
 def writable(func: Callable, target) -> None:

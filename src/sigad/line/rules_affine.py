@@ -17,7 +17,7 @@ from sigad.line.fast.batch import over_batch
 from sigad.line.fast.contraction import convolution
 from sigad.line.fast.deferred import Deferred, convolve, normalize, per_channel, worth_waiting
 from sigad.line.function import DTYPES, LineFunction, align, constant, func_name, named, pointwise, rule, unsupported
-from sigad.line.inplace import outermost, overwrite, share, writable
+from sigad.line.inplace import outermost, overwrite, readable, share, writable
 
 VIEWS = (
     "view reshape flatten unflatten squeeze unsqueeze permute transpose t swapaxes swapdims movedim moveaxis expand "
@@ -290,6 +290,7 @@ def set_item(func, args, kwargs):
     writable(func, target)
     if depends(index):
         raise unsupported(func, "the index depends on the line")
+    readable(func, target, value, lambda place: place[index])
     numbers = target.shape.numel()
     place = torch.arange(numbers, device=target.device).reshape(target.shape)[index]
     old, *new = align([target, value] if depends(value) else [target])
@@ -308,6 +309,7 @@ def fill(func, args, kwargs):
     writable(func, target)
     given = [*args[1:], *(kwargs[name] for name in ("src", "other", "value") if name in kwargs), 0.0]
     source = given[0] if depends(given[0]) else torch.as_tensor(given[0], dtype=target.dtype, device=target.device)
+    readable(func, target, source, lambda place: place)
     if depends(source):
         source = pointwise(torch.broadcast_to, (source, target.shape), {})
     else:
