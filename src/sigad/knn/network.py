@@ -24,16 +24,27 @@ from sigad.inference.hypothesis import PiecewiseHypothesis, require_piecewise_li
 from sigad.inference.lattice import Lattice
 from sigad.inference.region import Region
 from sigad.inference.result import FAILED, NOT_SELECTED, TESTED, BatchResult, Tolerance
+from sigad.inference.ties import SLACK, require_interior
 from sigad.inference.truncated import Null, of_statistics
 from sigad.knn.against import Against, AgainstNeighbour, parse_against
 from sigad.knn.covariance import KnnCovariance, checked, standardised
 from sigad.knn.detection import Detections, Metric, detect, detect_features, require_apart
 from sigad.knn.neighbourhood import members, require_distinct
-from sigad.knn.pieces import Event, NeighbourhoodEvent, Pieces, neighbourhood_region, order_interval, selected_region
+from sigad.knn.pieces import (
+    Event,
+    NeighbourhoodEvent,
+    Pieces,
+    is_close_call,
+    neighbourhood_region,
+    order_interval,
+    selected_region,
+)
 from sigad.line import LineFunction, Restriction
 from sigad.line.function import align
 from sigad.line.restriction import converted
 
+# End points nearer than this, in standard deviations, are due to a comparison that rounding may decide.
+_CLOSE = 1e-7
 # Numbers of training features that are copied at once when the detector is run at many points.
 _NUMBERS = 1 << 22
 
@@ -185,6 +196,12 @@ class NeighbourHypothesis(PiecewiseHypothesis):
     def agreement(self, part: tuple[LineFunction, LineFunction]) -> Region:
         return selected_region(_pieces(*part), self.event, condition_on_k=self.condition_on_k)
 
+    def interior(self, region: Region) -> Region:
+        """A region, if the statistic lies inside of it; raises NumericalError on an end point, or outside."""
+        return super().interior(
+            _not_close(region, self, *(self._at(np.array([self.statistic]), sign) for sign in (1.0, -1.0)))
+        )
+
     @cached_property
     def _linear_piece(self) -> Pieces:
         """Both instances' features on the one linear piece that holds the statistic."""
@@ -294,9 +311,23 @@ class NeighbourhoodHypothesis(PiecewiseHypothesis):
             memory_budget=self.features.memory_budget,
         )
 
+    def interior(self, region: Region) -> Region:
+        """A region, if the statistic lies inside of it; raises NumericalError on an end point, or outside."""
+        features = self.features(self.start + self.statistic * self.direction)
+        return super().interior(_not_close(region, self, features[:1], features[1:]))
+
     def agreement(self, part: tuple[LineFunction, ...]) -> Region:
         z, (test, *nearest) = _aligned(part)
         return neighbourhood_region(z, test, nearest, self.event)
+
+
+def _not_close(region: Region, hypothesis, test: NDArray, nearest: NDArray) -> Region:
+    """The region, if no end point is near the statistic where rounding may decide about the selection: features (1, D)
+    of the test instance and (m, D) of those that move with it. A slow network moves the end points by more than the
+    rounding of its input."""
+    if is_close_call(test[0], nearest, hypothesis.event):
+        require_interior(region, hypothesis.statistic, _CLOSE * max(1.0, hypothesis.statistic) / SLACK)
+    return region
 
 
 def _aligned(functions: Sequence[LineFunction]) -> tuple[NDArray[np.float64], list[NDArray]]:

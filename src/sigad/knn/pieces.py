@@ -23,6 +23,7 @@ from sigad.errors import NumericalError
 from sigad.inference import region as rg
 from sigad.inference.exact import HALO
 from sigad.inference.hypothesis import LARGEST, SMALLEST
+from sigad.inference.ties import EPS
 from sigad.knn.detection import Metric, norm, penalty, unit_of
 
 # Numbers per block of the refinement for l1 and linf.
@@ -81,6 +82,20 @@ class NeighbourhoodEvent:
     candidates: tuple[int, ...]
     threshold: float
     metric: Metric
+
+
+def is_close_call(test: NDArray, nearest: NDArray, event: "Event | NeighbourhoodEvent") -> bool:
+    """Whether rounding may decide a comparison that the detector makes, because features of a network or instances are
+    equal: with features (D,) of the test instance and (m, D) of the instances that move with it."""
+    metric, ks = event.metric, penalty(event.candidates, len(test))
+    mine, others = norm(test - nearest, metric), norm(test - event.train, metric)
+    size = norm(test, metric) + norm(nearest, metric).max() + norm(event.train, metric).max(initial=0.0)
+    limits = [np.exp(a - b) * d for a in ks for b in ks for d in mine]
+    limits += [np.exp(event.threshold + a) for a in ks]
+    distances = np.concatenate([mine, others])
+    gaps = np.abs(distances[:, None] - limits)
+    gaps[: len(mine), : len(ks) ** 2 * len(mine)] = np.inf  # of those that move with each other
+    return bool((gaps <= 2 * _ROUNDING * EPS * size).any())
 
 
 def neighbourhood_region(

@@ -97,8 +97,8 @@ def _receive(g: LineFunction, source: Tensor, result: LineFunction) -> None:
 
 
 def readable(func: Callable, target: LineFunction, source, step: Callable[[Tensor], Tensor]) -> None:
-    """Raise UnsupportedOperationError if `source`, to be copied to the part of `target` that `step` makes, shares memory
-    with it: torch then reads some numbers before and others after it has overwritten them."""
+    """Raise UnsupportedOperationError if `source`, to be copied to the part of `target` that `step` makes, overlaps it:
+    torch then reads some numbers before and others after it has overwritten them."""
     if not isinstance(source, LineFunction) or source.views is None or source.views is not target.views:
         return
     if source.place is None or target.place is None:
