@@ -47,9 +47,17 @@ def test_a_true_model_is_not_contradicted():
 def test_noise_that_is_not_normal_is_refused():
     found = diagnose(rows(0, "mixture"), covariance=DENSE, test=neighbourhood("mixture"))
     assert found.verdict == "refused" and found.type1_low > 0.05
-    assert found.model_p_value < 1e-6 and found.dispersion > 3 and found.excess_kurtosis > 1
+    assert found.model_p_value == 0.001 and found.dispersion > 3 and found.excess_kurtosis > 1
     assert "Conformal" in found.words and str(found).startswith("refused")
     assert diagnose(rows(0, "mixture"), covariance=DENSE).verdict == "refused"
+
+
+def test_the_p_value_of_the_model_is_uniform_under_it():
+    # 300 seeds of 16 pairs; a KS p below 1e-3 has that probability. Power against a wider law is scipy's.
+    p = [diagnose(rows(seed, count=32), covariance=DENSE).model_p_value for seed in range(300)]
+    assert stats.kstest(p, "uniform").pvalue > 1e-3
+    wide = [diagnose(1.4 * rows(seed, count=32), covariance=DENSE).model_p_value for seed in range(20)]
+    assert np.median(wide) < 0.01
 
 
 def test_a_wrong_covariance_shows_by_its_factor():
