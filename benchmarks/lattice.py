@@ -5,11 +5,13 @@
 diffusion: the detectors and images of benchmarks/localization.py, at resolutions 1, 4 and 8, and the p-value and time
 of the exact engine beside up to 16 x 16. outliers: scikit-learn's isolation forest and PyOD's, and PyOD's KNN, on 10
 columns. features: kNN tests with ResNet-50 and ViT-S/16 (with timm; ViT-B/16 of torchvision otherwise) on 224 x 224
-images, 20 training images, random weights. Times are processor times, for the machine may be shared.
+images, 20 training images, random weights. Detectors run in single precision. Times are processor times, for the
+machine may be shared.
 """
 
 import argparse
 import time
+from functools import partial
 
 import numpy as np
 import torch
@@ -48,12 +50,12 @@ def diffusion(sizes: list[int], count: int) -> None:
             images = (Reconstruct(detector).eval(), x, x_ref)
             for resolution in (1, 4, 8):
                 name = f"{size} x {size}, image {i}, blocks of {resolution}"
+                test = partial(localization_test, threshold=0.8, covariance=1.0, resolution=resolution)
                 for spacing in (0.05, 0.01) if resolution == 1 else (0.1, 0.05):
                     engine = Lattice(spacing=spacing, batch=32)
-                    given = {"threshold": 0.8, "covariance": 1.0, "resolution": resolution}
-                    show(f"{name}, spacing {spacing}", *timed(localization_test, *images, engine=engine, **given))
+                    show(f"{name}, spacing {spacing}", *timed(test, *images, engine=engine, dtype=torch.float32))
                 if size <= 16:
-                    show(f"{name}, exact", *timed(localization_test, *images, **given))
+                    show(f"{name}, exact", *timed(test, *images))
 
 
 def outliers() -> None:
@@ -88,7 +90,7 @@ def features() -> None:
     rng = np.random.default_rng(0)
     x_train, x = rng.standard_normal((20, 3, 224, 224)), rng.standard_normal((3, 224, 224))
     for name, network in networks.items():
-        module = NetworkFeatures(without_head(network))
+        module = NetworkFeatures(without_head(network), dtype=torch.float32)
         known = module(x_train)
         given = {"k": 3, "threshold": -50.0, "covariance": 1.0, "features": module, "train_features": known}
         found = timed(knn_test, x, x_train, engine=Lattice(spacing=0.1, batch=16), **given)

@@ -56,6 +56,22 @@ def test_a_transformer():
     one = knn_test(x, x_train, **given, engine="lattice", against="neighbourhood")
     batch = knn_test_batch(x[None], x_train, **given, engine="lattice", against="neighbourhood")
     assert batch[0].p_value == one.p_value < result.p_value
+    # The points that lead to the same selection, T among them.
+    assert len(one.region) > 5 and one.statistic in one.region[:, 0] and (one.region[:, 0] == one.region[:, 1]).all()
+
+
+def test_single_precision_is_for_the_lattice_only():
+    rng, module = np.random.default_rng(0), Tokens().eval()
+    x_train, x = rng.standard_normal((40, 1, 6, 6)), rng.standard_normal((1, 6, 6)) + 1.0
+    given = {"k": 5, "threshold": -5.0, "covariance": 1.0}
+    single, double = (NetworkFeatures(module, dtype=dtype) for dtype in (torch.float32, torch.float64))
+    assert 0 < np.abs(single(x_train) - double(x_train)).max() < 1e-5
+    results = [knn_test(x, x_train, features=f, engine="lattice", **given) for f in (single, double)]
+    assert results[0].p_value == pytest.approx(results[1].p_value, rel=1e-3)
+    with pytest.raises(InvalidInputError, match="double precision"):
+        knn_test(x, x_train, features=NetworkFeatures(nn.Flatten(), dtype=torch.float32), **given)
+    with pytest.raises(InvalidInputError, match="dtype"):
+        NetworkFeatures(module, dtype=torch.float16)
 
 
 def test_uniform_under_the_null_hypothesis():

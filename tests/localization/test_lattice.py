@@ -73,6 +73,15 @@ def test_what_the_exact_engine_refuses_it_names_the_way_out():
         localization_test(Smooth().eval(), x, x_ref, threshold=1.0, engine="grid", **given)
 
 
+def test_the_detector_in_single_precision():
+    x, x_ref = images(0, signal=3.0)
+    given = {"threshold": 1.0, "covariance": 1.0, "engine": "lattice"}
+    precisions = (None, torch.float32)
+    double, single = (localization_test(Smooth().eval(), x, x_ref, dtype=dtype, **given) for dtype in precisions)
+    assert 0 < np.abs(double.selection.scores - single.selection.scores).max() < 1e-5
+    assert single.p_value == pytest.approx(double.p_value, rel=1e-3)
+
+
 def test_uniform_under_the_null_hypothesis():
     """Randomised, attention and all; KS with fixed seeds, error probability 1e-3."""
     network, rng, p = Smooth().eval(), np.random.default_rng(2), []

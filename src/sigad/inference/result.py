@@ -177,7 +177,7 @@ class BatchResult(ArraysCompare):
             p_value=float(self.p_value[b]),
             p_low=float(self.p_low[b]),
             p_high=float(self.p_high[b]),
-            region=region[region[:, 0] < region[:, 1]],
+            region=region[region[:, 0] < np.inf],
             selection=self.selection[b],
             n_evaluations=int(self.n_evaluations[b]),
             seconds=float(self.seconds[b]),

@@ -64,12 +64,22 @@ class NetworkFeatures:
 
     Parameters
     ----------
-    module : piecewise linear, in eval mode; sees instances (m, *shape), its output of any shape is flattened.
+    module : in eval mode; sees instances (m, *shape), its output of any shape is flattened. Piecewise linear for the
+        exact engine.
     device : of the computation; that of the module's parameters if None.
     memory_budget : bytes that activations may take at once.
+    dtype : precision of the features that are compared. Single is several times as fast, and for the lattice engine
+        only.
     """
 
-    def __init__(self, module: nn.Module, *, device: torch.device | str | None = None, memory_budget: int = 2**30):
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        device: torch.device | str | None = None,
+        memory_budget: int = 2**30,
+        dtype: torch.dtype = torch.float64,
+    ):
         if not isinstance(module, nn.Module):
             raise InvalidInputError(f"features must be None, a matrix, or a torch.nn.Module, not {type(module)}")
         random = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
@@ -77,7 +87,9 @@ class NetworkFeatures:
             raise InvalidInputError("the network is in training mode, in which features are random: call module.eval()")
         if device is None:
             device = next((p.device for p in (*module.parameters(), *module.buffers())), torch.device("cpu"))
-        self.device, self.memory_budget = torch.device(device), memory_budget
+        if dtype not in (torch.float32, torch.float64):
+            raise InvalidInputError(f"dtype must be torch.float32 or torch.float64, not {dtype}")
+        self.device, self.memory_budget, self.dtype = torch.device(device), memory_budget, dtype
         self._module = module
 
     @cached_property
@@ -91,7 +103,9 @@ class NetworkFeatures:
         return converted(copy.deepcopy(self._module), torch.float64, self.device)
 
     def __call__(self, x: ArrayLike, *, batch_size: int = 64) -> NDArray[np.float64]:
-        """Features (m, D) of instances (m, *shape), in double precision."""
+        """Features (m, D) of instances (m, *shape), in the precision of the detector."""
+        if self.dtype == torch.float32:
+            return self.approximate(x, batch_size=batch_size)
         return self._run(self.double, torch.float64, x, batch_size).astype(np.float64, copy=False)
 
     def approximate(self, x: ArrayLike, *, batch_size: int = 64) -> NDArray[np.float64]:
@@ -412,6 +426,8 @@ def test_network_batch(
     found, shape, network = detect_network(
         x_test, x_train, k=k, threshold=threshold, metric=metric, features=features, train_features=train_features
     )
+    if engine == "exact" and network.dtype != torch.float64:
+        raise InvalidInputError("the exact engine needs features in double precision: NetworkFeatures(module)")
     if engine == "exact" and not found.selected.any():
         with way_out():
             require_piecewise_linear(network.double, x_test[0], network.device)

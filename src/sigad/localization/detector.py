@@ -109,7 +109,7 @@ class Detector:
         return torch.cat(parts).numpy()
 
     def in_single_precision(self) -> "Detector":
-        """A copy that detects in single precision: several times faster, but not for use with a search."""
+        """A copy that detects in single precision: several times faster, but not for use with the exact engine."""
         result = copy.copy(self)
         result.dtype, result.score_map = torch.float32, copy.deepcopy(self.score_map).float()
         return result
