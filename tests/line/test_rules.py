@@ -155,6 +155,7 @@ for _shape in (IMAGE, SQUARE):
         g = f.clone()
         g[:, 0] += 1.0
         g[:, 0] = g[:, 1]
+        g.mT[:] = g.mT
         g[:, 1:, 1].relu_()
         g.mT[0, 0].mul_(2.0)
         left, right = g.split([1, g.shape[1] - 1], 1)

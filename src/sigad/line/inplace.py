@@ -104,7 +104,8 @@ def readable(func: Callable, target: LineFunction, source, step: Callable[[Tenso
     if source.place is None or target.place is None:
         raise unsupported(func, _UNKNOWN)
     read, written = source.place(), step(target.place())
-    if torch.isin(read, written).any() and not (read.shape == written.shape and torch.equal(read, written)):
+    itself = read.shape == written.shape and torch.equal(read, written)
+    if not itself and torch.isin(read.flatten(), written.flatten()).any():
         raise unsupported(func, "copies a tensor to another one that overlaps with it in memory; clone it first")
 
 
