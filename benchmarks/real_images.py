@@ -7,8 +7,9 @@
 
 SOURCE is a folder of TCGA-LGG (or its .npz), of BraTS-like volumes (brats) or of a category of MVTec AD (mvtec); WORK a
 folder for what is made. A run appends a row per image to WORK/rows.csv, and goes on behind the last one; a report reads
-all rows. The threshold and the noise come from the patients for noise, regions for its scale from the patients for the
-reference, the conformal scores from those for calibration: nothing that tests has seen the test patients.
+all rows and writes the counts to WORK/rates.csv. The threshold and the noise come from the patients for noise, regions
+for its scale from the patients for the reference, the conformal scores from those for calibration: nothing that tests
+has seen the test patients.
 """
 
 import argparse
@@ -218,7 +219,7 @@ def by_patient(rejected, patients) -> str:
 
 
 def report(args) -> None:
-    rows = pd.read_csv(args.work / "rows.csv")
+    rows, rates = pd.read_csv(args.work / "rows.csv"), []
     for variant, part in rows.groupby("variant", sort=False):
         calibration = part[(part["role"] == "calibration") & part["detected"]]
         tests = part[(part["role"] == "test")]
@@ -245,10 +246,14 @@ def report(args) -> None:
                     p = which[method].to_numpy()
                 rejected.append((p <= ALPHA, which["patient"]))
             (false, a), (true, b) = rejected
+            counts = (false.sum(), len(false), true.sum(), len(true), len(normals), len(anomalies))
+            rates.append((variant, method, *counts))
             print(
                 f"| {method} | {interval(false.sum(), len(false))} | {by_patient(false, a)} | "
                 f"{interval(true.sum(), len(true))} | {by_patient(true, b)} | {interval(true.sum(), len(anomalies))} |"
             )
+    columns = "variant method false_rejections normals_detected rejections anomalies_detected normals anomalies".split()
+    pd.DataFrame(rates, columns=columns).to_csv(args.work / "rates.csv", index=False)
 
 
 def main() -> None:

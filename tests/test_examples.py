@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "docs/any-detector.md", "docs/which-p-value.md"]
+PAGES = ["README.md", "docs/any-detector.md", "docs/real-images.md", "docs/which-p-value.md"]
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```\n(.*?)```)?", re.DOTALL)
 SECONDS = re.compile(r"[\d.e-]+ s$", re.MULTILINE)
 
