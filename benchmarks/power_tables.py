@@ -4,8 +4,8 @@
 
 Each of 60 repetitions holds a fifth of the normal rows out, fits on the others (k = 5, Yeo-Johnson, as many components
 as have normal tails) and tests at most 100 held-out normal and 100 anomalous rows. Tables that ship with packages, and
-those named heart.csv, money_subset.csv, ... in the folder; config/datasets.yaml says what is normal in each. Rows of one
-repetition share a model, and repetitions the rows: exact intervals describe this procedure on this table.
+those named heart.csv, money_subset.csv, ... in the folder; config/datasets.yaml says what is normal in each. Rows of
+one repetition share a model, and repetitions the rows: exact intervals describe this procedure on this table.
 """
 
 import csv
