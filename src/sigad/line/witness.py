@@ -2,8 +2,8 @@
 
 The rules are exact for a module whose output is a function of its input. Whether it is one cannot be read off its
 operations: it may draw numbers (with torch's generator, its own, or Python's), count its calls, change its weights, or
-go another way because `type(x)` is not torch's. So it is run on plain tensors too, at a point of each window; on the
-first one twice, so that two of its own answers can be compared.
+go another way because `type(x)` is not torch's. So it is run on a plain tensor too, at a point of each window: all
+of these then give another answer.
 """
 
 import math
@@ -45,6 +45,11 @@ def _draws(func, args: tuple) -> bool:
     return not given or any(given)
 
 
+def random_state(device: torch.device) -> Tensor:
+    """State of the generator that a module without one of its own draws from, as any other thread may."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
 def point_of(windows: Tensor) -> Tensor:
     """A point (1,) of the first of the longest windows (m, 2) that is no special one."""
     low, high = windows[(windows[:, 1] - windows[:, 0]).argmax()]
@@ -74,31 +79,31 @@ def compare_states(before: dict[str, Tensor], module: Callable) -> None:
 
 def compare(
     outputs: Sequence,
-    answers: list[list[Tensor]],
+    answer: list[Tensor],
     point: Tensor,
     dtype: torch.dtype,
     inputs: float,
+    again: Callable[[], list[Tensor]],
     exact: Callable[[], list[Tensor]],
 ) -> None:
-    """Hold functions against answers of the module at the same point.
+    """Hold functions against the answer of the module at the same point.
 
     Args:
         outputs: leaves of the restricted output, with the batch axis of the module.
-        answers: of the module, one or two.
+        answer: of the module.
         point: (1,) of the window.
         dtype: the precision of the restriction.
         inputs: the largest absolute value of the inputs in the window.
-        exact: asks the module in double precision.
+        again, exact: ask the module once more, and in double precision, to tell why they differ.
 
     Raises:
         UnsupportedOperationError: the module is no function of its input.
         NumericalError: it is, but single precision is not enough, or numbers are not finite.
     """
     leaves = [leaf for leaf in outputs if isinstance(leaf, Tensor)]
-    if any([own.shape for own in answer] != [leaf.shape for leaf in leaves] for answer in answers):
+    if [own.shape for own in answer] != [leaf.shape for leaf in leaves]:
         raise UnsupportedOperationError(f"{_OTHER_WAY} its output then has another structure or other shapes")
-    for i, leaf in enumerate(leaves):
-        own, *again = (answer[i] for answer in answers)
+    for i, (leaf, own) in enumerate(zip(leaves, answer, strict=True)):
         if not own.is_floating_point() or not own.numel():
             continue
         known = leaf.values if isinstance(leaf, LineFunction) else leaf[None]
@@ -111,18 +116,19 @@ def compare(
         value = leaf.at(point).values[0] if isinstance(leaf, LineFunction) else leaf
         relative, absolute = ACCURACY[dtype]
         limit = relative * size + absolute * inputs
-        if again and _distance(own, again[0]) > limit:
+        if _distance(value, own) <= limit:
+            continue
+        if _distance(own, again()[i]) > limit:
             raise UnsupportedOperationError(
                 "the module gives two answers to one input: it draws random numbers, or depends on what it was called "
                 "with before; draw them once, outside, and pass them in or keep them in buffers"
             )
-        if _distance(value, own) > limit:
-            if dtype == torch.float32 and _distance(own, exact()[i]) > limit:
-                raise NumericalError(
-                    "single precision is not enough for this module, whose output differs from that in double "
-                    f"precision by more than {limit:.1e}; use dtype=torch.float64"
-                )
-            raise UnsupportedOperationError(f"{_OTHER_WAY} its output differs by {_distance(value, own):.1e}")
+        if dtype == torch.float32 and _distance(own, exact()[i]) > limit:
+            raise NumericalError(
+                "single precision is not enough for this module, whose output differs from that in double "
+                f"precision by more than {limit:.1e}; use dtype=torch.float64"
+            )
+        raise UnsupportedOperationError(f"{_OTHER_WAY} its output differs by {_distance(value, own):.1e}")
 
 
 _OTHER_WAY = (

@@ -81,7 +81,7 @@ class PiecewiseLinearUNet(ModelMixin, ConfigMixin):
         # In double precision: in single, the angles alone would move the ends of a truncation region by 1e-5.
         weight = self.out.weight
         if not isinstance(time, Tensor):
-            time = torch.full((1,), time)
+            time = torch.full((1,), time, dtype=torch.float64, device=weight.device)  # made there, not sent there
         time = time.to(weight.device, torch.float64).reshape(-1, 1)
         half = torch.arange(self.embedding // 2, dtype=torch.float64, device=weight.device)
         angle = time * 1e-4 ** (2 * half / self.embedding)
