@@ -25,6 +25,7 @@ def table(rows=90, anomalies=6):
 
 
 def problems_of(setting, streams, **given):
+    """The one block of problems of these streams."""
     ((_, problems),) = setting.draw(streams, **given)
     return problems
 
@@ -33,19 +34,19 @@ def test_normals_of_a_table_serve_for_nothing_else():
     rng = np.random.default_rng(5)
     for anomalous in (False, True):
         trial = knn_tabular.draw_trial(table(), rng, n=10, candidates=(1, 3), quantile=0.8, anomalous=anomalous)
-        # A third of the 90 normal rows, all but the one under test.
-        assert len(trial.held_out) == (30 if anomalous else 29)
+        # A fifth of the 90 normal rows, all but the one under test.
+        assert len(trial.held_out) == (18 if anomalous else 17)
         everything = np.concatenate([trial.x_test[None], trial.x_train, trial.held_out])
         assert len(np.unique(everything.round(9), axis=0)) == len(everything)
 
 
 def test_p_values_are_ranks_among_the_normals():
-    setting, streams = KnnTabular(n=10, k="1-3", quantile=0.6), trial_streams(1, "e", "s", range(30))
+    setting, streams = KnnTabular(n=10, k="1-3", quantile=0.6, components="all"), trial_streams(1, "e", "s", range(30))
     rows = {
-        method: run_trials(setting, method, streams, table=table())
+        method: run_trials(setting, method, streams, table=table(150))
         for method in (Conformal(normals=25), ConformalSelective(normals=25), ConformalUnconditional(normals=25))
     }
-    problems = problems_of(setting, streams, table=table())
+    problems = problems_of(setting, streams, table=table(150))
     selective, p = problems[problems.selected].selective().p_value, dict(zip(rows, ([], [], []), strict=True))
     conformal, by_selective, everywhere = p.values()
     for b, others in enumerate(problems.normals(streams, 25)):

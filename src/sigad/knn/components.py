@@ -19,6 +19,7 @@ TRANSFORMS = ("yeo-johnson", None)
 
 _ROWS = 500  # rows, at most, that a test of normality looks at: a large sample rejects what does no harm
 _DRAWS = 499
+_STEEPEST = 10.0  # exponents are looked for in [-10, 12]; standardised columns have some between -3 and 5
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,7 @@ class Components:
         centre, scale = [first.mean(axis=0)], [first.std(axis=0)]
         values, power = (first - centre[0]) / scale[0], None
         if transform is not None:
-            from scipy import stats  # slow to import
-
-            power = np.array([stats.yeojohnson_normmax(column) for column in values.T])
+            power = _likeliest_power(values)
             values = _yeo_johnson(values, power)
         centre.append(values.mean(axis=0))
         scale.append(np.where(values.std(axis=0) > 0, values.std(axis=0), 1.0))
@@ -72,10 +71,35 @@ class Components:
 
 
 def _yeo_johnson(values: NDArray[np.float64], power: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The transform of Yeo and Johnson (Biometrika 2000), monotone in each column."""
-    from scipy import stats
+    """The transform of Yeo and Johnson (Biometrika 2000), monotone in each column; values (N, D), power (D,)."""
+    size, exponent = np.log1p(np.abs(values)), np.where(values >= 0, power, 2 - power)
+    curved = exponent != 0
+    grown = np.where(curved, np.expm1(exponent * size) / np.where(curved, exponent, 1.0), size)
+    return np.where(values >= 0, grown, -grown)
 
-    return np.stack([stats.yeojohnson(column, p) for column, p in zip(values.T, power, strict=True)], axis=1)
+
+def _likeliest_power(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The exponent of each standardised column, (D,), under which its transform is likeliest to be normal.
+
+    The logarithm of the likelihood is concave in the exponent (Marchand et al., NeurIPS 2022): a golden-section search,
+    for all columns at once. A trial fits a transform of its own, which scipy takes ten times as long for.
+    """
+    logs = (np.sign(values) * np.log1p(np.abs(values))).sum(axis=0)
+
+    def log_likelihood(power: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (power - 1) * logs - len(values) / 2 * np.log(_yeo_johnson(values, power).var(axis=0))
+
+    golden = (np.sqrt(5) - 1) / 2
+    low, high = np.full(values.shape[1], -_STEEPEST), np.full(values.shape[1], 2 + _STEEPEST)
+    left, right = high - golden * (high - low), low + golden * (high - low)
+    at_left, at_right = log_likelihood(left), log_likelihood(right)
+    while (high - low).max() > 1e-6:
+        up = at_left < at_right  # the maximum lies to the right of left
+        low, high = np.where(up, left, low), np.where(up, high, right)
+        left, right = high - golden * (high - low), low + golden * (high - low)
+        new = log_likelihood(np.where(up, right, left))
+        at_left, at_right = np.where(up, at_right, new), np.where(up, new, at_left)
+    return (low + high) / 2
 
 
 def excess_kurtosis_pvalue(rows: NDArray[np.float64]) -> float:

@@ -126,7 +126,7 @@ class KnnTabular(KnnKind):
         # Drawing fits a transform of each column and computes distances of up to 1,000 rows.
         selected = 1.0 if self.instance == "anomaly" else 1 - self.quantile
         region = selected * (30e-6 + len(self.candidates) * (3e-6 + 0.1e-6 * self.n))
-        draw = 3e-3 if self.transform == "none" else 15e-3
+        draw = 3e-3
         return Cost(draw=draw, evaluation=100e-6, piece=region, search=region, memory=800)
 
 
