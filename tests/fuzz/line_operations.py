@@ -53,7 +53,7 @@ def views(choice: Choice, x: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def copies(choice: Choice, x: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """Operations that make a new tensor of one tensor, or of two."""
+    """Operations that make a new tensor of one tensor, or of two. (torch's median of an expanded tensor is wrong.)"""
     d, c = choice.integer(0, max(x.ndim - 1, 0)), float(choice.normal())
     mask, constant = torch.rand(x.shape, generator=choice.generator) > 0.5, choice.normal(*x.shape)
     keep, size = choice.of(True, False), x.shape[d] if x.ndim else 1
@@ -67,7 +67,7 @@ def copies(choice: Choice, x: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         lambda t, u: t.sum(d, keep),
         lambda t, u: t.mean(d, keep), lambda t, u: t.amax(d, keep), lambda t, u: t.max(d, keep)[0],
         lambda t, u: t.min(),
-        lambda t, u: t.sort(d)[0], lambda t, u: t.topk(1, d)[0], lambda t, u: t.median(d, keep).values,
+        lambda t, u: t.sort(d)[0], lambda t, u: t.topk(1, d)[0], lambda t, u: t.clone().median(d, keep).values,
         lambda t, u: t.cumsum(d), lambda t, u: t.norm(1, d), lambda t, u: t.norm(float("inf"), d),
         lambda t, u: t.flip(d),
         lambda t, u: torch.cat([t, u], d), lambda t, u: torch.stack([t, u], d), lambda t, u: t.roll(1, d),

@@ -33,6 +33,8 @@ class Blank(LineFunction):
         for view in list(self.views):
             tensor = view.tensor
             view.place = functools.partial(_places, tensor)
+            places = view.place().flatten()
+            view.repeats = len(places.unique()) < len(places)
             view.values = view.values.clone()
             view.__class__ = LineFunction
             del view.tensor

@@ -99,6 +99,8 @@ class LineFunction(Tensor):
     """All the functions that would or may share memory, were they tensors (see inplace.py); None: it alone."""
     place: Callable[[], Tensor] | None
     """Where among its `views` its numbers lie; None: unknown."""
+    repeats: bool = False
+    """Several of its numbers lie in one place."""
 
     def derive(self, values: Tensor, breakpoints: Tensor | None = None) -> "LineFunction":
         """A function on the same window with other values (K, *shape), at other breakpoints if given. Unchecked."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sigad.line.function import LineFunction, align, unsupported
+from sigad.line.function import LineFunction, align, func_name, unsupported
 
 
 def outermost(handler: Callable) -> Callable:
@@ -25,12 +25,22 @@ def outermost(handler: Callable) -> Callable:
             raise unsupported(func, "writing to out= is not supported")
         base = without_inplace(func)
         in_place = kwargs.pop("inplace", False) or base != func
-        result = handler(base, args, kwargs)
         if not in_place:
-            return result
-        return overwrite(func, args[0] if args else kwargs["input"], result)
+            return handler(base, args, kwargs)
+        target = args[0] if args else kwargs["input"]
+        writable(func, target)
+        for source in (*args[1:], *kwargs.values()):
+            readable(func, target, source, itself=func_name(base).strip("_") in NUMBER_BY_NUMBER)
+        return overwrite(func, target, handler(base, args, kwargs))
 
     return run
+
+
+NUMBER_BY_NUMBER = {
+    *"add sub subtract mul multiply div divide true_divide truediv lerp addcmul addcdiv".split(),
+    *"clamp clip clamp_min clamp_max".split(),
+}
+"""Operations that may read the tensor that they write, as they have read each number before they write it."""
 
 
 @functools.cache
@@ -46,11 +56,14 @@ def without_inplace(func: Callable) -> Callable:
     return func
 
 
-def share(f: LineFunction, part: LineFunction, step: Callable[[Tensor], Tensor] | None) -> LineFunction:
-    """Note that `part` is a view of f: `step` makes it of f, and of any tensor in its place. None: it may be one."""
+def share(f: LineFunction, part: LineFunction, step: Callable[[Tensor], Tensor] | None, repeats: bool = False):
+    """Note that `part` is a view of f: `step` makes it of f, and of any tensor in its place. None: it may be one.
+
+    `repeats` says that several of its numbers lie in one place of the memory, as those of `expand` do. Returns it.
+    """
     if f.views is None:
         f.views, f.place = weakref.WeakSet([f]), functools.partial(_whole, f.shape, f.device)
-    part.views = f.views
+    part.views, part.repeats = f.views, repeats or f.repeats
     part.views.add(part)
     part.place = None if step is None or f.place is None else functools.partial(_then, f.place, step)
     return part
@@ -69,13 +82,15 @@ def overwrite(func: Callable, target, result: LineFunction) -> LineFunction:
     writable(func, target)
     if target.shape != result.shape:
         raise unsupported(func, "would write a function of the line into a tensor of another shape")
+    if target.repeats:
+        raise unsupported(
+            func, "writes to a tensor that has several numbers in one place of the memory; clone it first"
+        )
     others = [g for g in target.views or () if g is not target]
     if others:
         if target.place is None or any(g.place is None for g in others):
             raise unsupported(func, _UNKNOWN)
         places = target.place().flatten()
-        if len(places.unique()) < len(places):
-            raise unsupported(func, "writes to a tensor that has numbers in one place of the memory")
         size = max(int(g.place().max()) for g in (target, *others) if g.shape.numel()) + 1
         source = torch.full((size,), -1, device=places.device)
         source[places] = torch.arange(len(places), device=places.device)
@@ -96,19 +111,25 @@ def _receive(g: LineFunction, source: Tensor, result: LineFunction) -> None:
     g.breakpoints, g.values = old.breakpoints, values.reshape(old.values.shape)
 
 
-def readable(func: Callable, target: LineFunction, source, step: Callable[[Tensor], Tensor]) -> None:
-    """Raise UnsupportedOperationError if `source`, to be copied to the part of `target` that `step` makes, overlaps it:
-    torch then reads some numbers before and others after it has overwritten them."""
+def readable(
+    func: Callable, target, source, step: Callable[[Tensor], Tensor] = lambda place: place, itself: bool = True
+) -> None:
+    """Raise UnsupportedOperationError if `source` overlaps in memory the part of `target` that `step` makes, which is
+    to be written: torch then reads some numbers before and others after that. `itself`: it may be this part."""
     if not isinstance(source, LineFunction) or source.views is None or source.views is not target.views:
-        return
+        if source is not target or itself:
+            return
+        raise unsupported(func, _OVERLAP)
     if source.place is None or target.place is None:
         raise unsupported(func, _UNKNOWN)
     read, written = source.place(), step(target.place())
-    itself = read.shape == written.shape and torch.equal(read, written)
-    if not itself and torch.isin(read.flatten(), written.flatten()).any():
-        raise unsupported(func, "copies a tensor to another one that overlaps with it in memory; clone it first")
+    if itself and read.shape == written.shape and torch.equal(read, written):
+        return
+    if torch.isin(read.flatten(), written.flatten()).any():
+        raise unsupported(func, _OVERLAP)
 
 
+_OVERLAP = "reads a tensor that overlaps in memory with the one that it writes to; clone it first"
 _UNKNOWN = (
     "changes a tensor in place of which another one may be a view, or not, depending on its layout in memory; write it "
     "out of place"

@@ -95,7 +95,8 @@ def view(func, args, kwargs):
             made = func(place, *args[1:], **kwargs)
             return made[i] if several else made
 
-        share(f, part, None if name in MAYBE_VIEWS.split() else step)
+        repeats = part.shape.numel() > f.shape.numel() or name == "unfold"
+        share(f, part, None if name in MAYBE_VIEWS.split() else step, repeats)
     return result
 
 
