@@ -161,6 +161,36 @@ def test_the_callers_numbers_stay_as_they_are(kind, dtype):
     assert float(first(0.0).min()) >= 6.0
 
 
+USES = {
+    "before a convolution": lambda x, c: F.conv2d(x + c, torch.ones(2, 3, 2, 2).double()),
+    "waiting": lambda x, c: x + c,
+    "in a concatenation": lambda x, c: torch.cat([x + c, x], 1),
+    "copied": lambda x, c: x.copy_(c) + 0.0,
+    "copied to a blank": lambda x, c: torch.zeros_like(x).copy_(c) * 2.0,
+    "filled in": lambda x, c: x.fill_(c[0, 0, 0]),
+    "added in place": lambda x, c: x.add_(c),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_a_constant_changed_after_its_use_leaves_the_result_alone(use):
+    """Whether the result has been computed or waits; whether the constant is a tensor or made in the likeness of x."""
+
+    def module(x):
+        results = []
+        for make in (torch.ones(3, 1, 1).double, lambda: torch.ones_like(x)[0, :, :1, :1]):
+            c = make()
+            y = use(x.clone(), c)
+            c.mul_(3.0)
+            results.append(F.relu(y))
+        return tuple(results)
+
+    x, direction = torch.linspace(-1, 1, 48).double().reshape(2, 3, 4, 2)
+    f = restrict(module, x, direction, (-2.0, 2.0), dtype=torch.float64)
+    for got, expected in zip(f, module((x + 0.3 * direction)[None]), strict=True):
+        torch.testing.assert_close(got(0.3), expected[0])
+
+
 def test_outputs_are_not_the_buffers_of_the_module():
     net = nn.Module()
     net.register_buffer("offset", torch.ones(1, 3).double())

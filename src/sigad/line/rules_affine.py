@@ -309,7 +309,9 @@ def fill(func, args, kwargs):
     target = args[0] if args else kwargs["input"]
     writable(func, target)
     given = [*args[1:], *(kwargs[name] for name in ("src", "other", "value") if name in kwargs), 0.0]
-    source = given[0] if depends(given[0]) else torch.as_tensor(given[0], dtype=target.dtype, device=target.device)
+    source = given[0]
+    if not depends(source):  # copied: who holds it may change it
+        source = torch.as_tensor(source, device=target.device).to(target.dtype, copy=True)
     readable(func, target, source, lambda place: place)
     if depends(source):
         source = pointwise(torch.broadcast_to, (source, target.shape), {})

@@ -37,7 +37,8 @@ class Deferred(LineFunction):
         self.breakpoints, self.windows, self.views = common_breakpoints(parts), first.windows, None
         # Operations in place rebind the values of a function: hold on to those of now.
         self.parts, self._whole = [_as_of_now(f) for f in parts], None
-        self.shift, self.resize = None if shift is None else constant(shift, first), resize
+        # Constants may be changed in place before they are asked for.
+        self.shift, self.resize = None if shift is None else constant(shift, first).clone(), resize
         self._shape = shape
         return self
 
