@@ -311,7 +311,7 @@ def fill(func, args, kwargs):
     given = [*args[1:], *(kwargs[name] for name in ("src", "other", "value") if name in kwargs), 0.0]
     source = given[0]
     if not depends(source):  # copied: who holds it may change it
-        source = torch.as_tensor(source, device=target.device).to(target.dtype, copy=True)
+        source = torch.as_tensor(source, dtype=target.dtype, device=target.device).clone()
     readable(func, target, source, lambda place: place)
     if depends(source):
         source = pointwise(torch.broadcast_to, (source, target.shape), {})
