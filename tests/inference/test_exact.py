@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from sigad.errors import InvalidInputError, NumericalError
 from sigad.inference import region as rg
 from sigad.inference.exact import exact
-from sigad.inference.hypothesis import PiecewiseHypothesis
+from sigad.inference.hypothesis import Look, PiecewiseHypothesis
 from sigad.inference.result import Tolerance
 from sigad.inference.truncated import truncated_pvalue
 from sigad.line import Restriction, agreement
@@ -24,15 +24,16 @@ class Known(PiecewiseHypothesis):
 
     resolution = 1e-16
 
-    def __init__(self, region, statistic, null="normal", log=None, single=None):
+    def __init__(self, region, statistic, null="normal", log=None, single=None, unsure=rg.EMPTY):
         self.true, self.statistic, self.null, self.log = region, statistic, null, log
-        self.single = region if single is None else single
+        self.single, self.unsure = region if single is None else single, unsure
 
-    def region(self, windows, dtype=torch.float64):
+    def look(self, windows, dtype):
         if self.log is not None and dtype == torch.float32:
             self.log.extend(tuple(window) for window in windows)
-        region = self.single if dtype == torch.float32 else self.true
-        return rg.intersection(region, windows), max(1, int(100 * rg.length(windows)))
+        region, unsure = (self.single, self.unsure) if dtype == torch.float32 else (self.true, rg.EMPTY)
+        pieces = max(1, int(100 * rg.length(windows)))
+        return Look(rg.intersection(region, windows), rg.intersection(unsure, windows), pieces)
 
     def same(self, z):
         return rg.contains(self.true, z)
@@ -111,6 +112,15 @@ def test_polish_moves_end_points_and_repairs_components():
         np.testing.assert_allclose(result.region, rg.intersection(REGION, [list(result.searched)]), rtol=0, atol=1e-15)
 
 
+def test_what_single_precision_does_not_tell_is_looked_at_in_double():
+    """A score that rests next to the threshold: no end point is near what was missed."""
+    missed = [[1.2, 1.9]]
+    for single in (rg.union(REGION, [[-2.0, -1.5]]), rg.intersection(REGION, rg.complement(missed))):
+        unsure = np.array([[-2.1, -1.4], [1.1, 2.0]])
+        result = exact(Known(REGION, 0.7, single=single, unsure=unsure), exhaustive=True)
+        np.testing.assert_allclose(result.region, rg.intersection(REGION, [list(result.searched)]), rtol=0, atol=1e-15)
+
+
 @pytest.mark.parametrize("single", [[[0.7 + 1e-7, 2.25]], [[0.7 + 1e-4, 2.25]], [[-1.0, -0.75]], [[0.5, 0.9]]])
 def test_where_single_precision_does_not_suffice_double_takes_over(single):
     """A score next to the threshold that takes the other side, however near; a component that was missed."""
@@ -185,7 +195,7 @@ def test_region_of_a_network_against_brute_force():
     # Single precision with polishing gives the same end points; without, nearly.
     polished = exact(Marked(), exhaustive=True)
     np.testing.assert_allclose(polished.region, found.region, rtol=0, atol=1e-9)
-    rough, _ = Marked().region(np.array([[low, high]]), torch.float32)
+    rough = Marked().look(np.array([[low, high]]), torch.float32).region
     np.testing.assert_allclose(rough, found.region, rtol=0, atol=1e-4)
     # A tiny memory budget cuts windows into more chunks, and changes nothing.
     small = exact(Marked(budget=400_000), exhaustive=True, dtype=torch.float64)

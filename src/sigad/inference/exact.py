@@ -93,7 +93,7 @@ def exact(
 
     Parameters
     ----------
-    hypothesis : the detector along the line; only its ``statistic``, ``null``, ``resolution`` and ``region`` are asked
+    hypothesis : the detector along the line; only its ``statistic``, ``null``, ``resolution`` and ``look`` are asked
         for.
     alternative : as in :func:`sigad.inference.truncated.truncated_pvalue`.
     tolerance : on p_high - p_low; a number is absolute.
@@ -101,7 +101,8 @@ def exact(
         that it has beyond the statistic. For ("chi", df), z >= 0.
     exhaustive : search the whole window, whatever the bounds.
     dtype : precision of the search. In single precision, every end point found is looked for again in double precision,
-        in a tiny window around it that grows until both agree on its borders; and where single precision does not
+        in a tiny window around it that grows until both agree on its borders, and so is what single precision does not
+        tell (a score that rests next to the threshold); and where single precision does not
         suffice (a score so close to the threshold that it takes the other side), all of it is done in double.
 
     Raises
@@ -158,15 +159,18 @@ def _search(
     low, high = widest
     width = FIRST * (high - low)
     searched = np.array([max(low, statistic - width / 2), min(high, statistic + width / 2)])
-    region, unseen, pieces = rg.EMPTY, searched[None], 0
+    region, doubtful, unseen, pieces = rg.EMPTY, rg.EMPTY, searched[None], 0
     while True:
-        found, count = hypothesis.region(unseen, dtype)
-        region, pieces = rg.union(region, rg.intersection(found, unseen)), pieces + count
+        look = hypothesis.look(unseen, dtype)
+        region, doubtful = (
+            rg.union(old, rg.intersection(new, unseen)) for old, new in zip((region, doubtful), look[:2], strict=True)
+        )
+        pieces += look.pieces
         _check_holds(region, statistic)
         p_low, p_high = map(float, bounds(region, searched))
         done = (searched == widest).all() or (not exhaustive and tolerance.met(p_low, p_high))
         if done and dtype != torch.float64:
-            region = _polished(region, searched, hypothesis)
+            region, doubtful = _polished(region, doubtful, searched, hypothesis), rg.EMPTY
             _check_holds(region, statistic)
             p_low, p_high = map(float, bounds(region, searched))
             done = (searched == widest).all() or tolerance.met(p_low, p_high)
@@ -208,16 +212,18 @@ def _where(decreasing: Callable[[float], float], start: float, goal: float, end:
     return above
 
 
-def _polished(found: Region, window: np.ndarray, hypothesis: PiecewiseHypothesis) -> Region:
-    """Replace the neighbourhoods of the end points inside the window by what double precision finds there."""
+def _polished(found: Region, doubtful: Region, window: np.ndarray, hypothesis: PiecewiseHypothesis) -> Region:
+    """Replace the neighbourhoods of the end points inside the window, and of what is doubtful, by what double precision
+    finds there."""
     halo = HALO
     while True:
         ends = found[(found > window[0]) & (found < window[1])]
-        if not len(ends):
+        unsure = np.concatenate([np.stack([ends, ends], 1), doubtful])
+        if not len(unsure):
             return found
-        reach = halo * np.maximum(1.0, np.abs(ends))
-        near = rg.intersection(rg.as_region(np.stack([ends - reach, ends + reach], 1)), [window])
-        exact = rg.intersection(hypothesis.region(near, torch.float64)[0], near)
+        reach = halo * np.maximum(1.0, np.abs(unsure)) * [-1.0, 1.0]
+        near = rg.intersection(rg.as_region(unsure + reach), [window])
+        exact = rg.intersection(hypothesis.region(near), near)
         borders = near[(near > window[0]) & (near < window[1])]
         # A border belongs to both neighbourhood and rest: there both must say the same.
         if (rg.contains(found, borders) == rg.contains(exact, borders)).all():

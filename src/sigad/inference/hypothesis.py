@@ -7,7 +7,7 @@ p-value; it knows no detector, and no detector knows an engine.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,6 +44,15 @@ class Hypothesis(ABC):
         """Whether the detector itself, run on the data at the points z (m,) of the line, selects what it selected."""
 
 
+class Look(NamedTuple):
+    """What was seen of the line: ``region`` (m, 2), where the selection is the observed one; ``doubtful`` (m, 2), where
+    single precision does not tell; ``pieces``, how many linear pieces were looked at."""
+
+    region: Region
+    doubtful: Region
+    pieces: int
+
+
 class PiecewiseHypothesis(Hypothesis):
     """A hypothesis whose detector is piecewise linear along the line, so that its truncation region can be computed."""
 
@@ -56,14 +65,24 @@ class PiecewiseHypothesis(Hypothesis):
         """Where in its window a part selects what was selected, (m, 2). A part is what the restriction's module
         returns: a :class:`~sigad.line.function.LineFunction`, or a structure of them."""
 
-    def region(self, windows: Region, dtype: torch.dtype = torch.float64) -> tuple[Region, int]:
-        """The part of the windows (k, 2) on which the selection is the observed one, (m, 2), and the number of linear
-        pieces that were looked at."""
-        found, pieces = [rg.EMPTY], 0
+    def doubtful(self, part: Any) -> Region:
+        """Where in its window a part in single precision does not tell whether it selects what was selected, (m, 2),
+        although the answer is the same all around: an end point needs no mention, it is looked for again anyway."""
+        return rg.EMPTY
+
+    def look(self, windows: Region, dtype: torch.dtype) -> Look:
+        """What the windows (k, 2), sorted and disjoint, hold."""
+        found, doubtful, pieces = [rg.EMPTY], [rg.EMPTY], 0
         for part in self._parts(windows, dtype):
             found.append(self.agreement(part))
+            if dtype == torch.float32:
+                doubtful.append(self.doubtful(part))
             pieces += len(_breakpoints(part)) - 1
-        return rg.union(*found), pieces
+        return Look(rg.union(*found), rg.union(*doubtful), pieces)
+
+    def region(self, windows: Region) -> Region:
+        """The part of the windows (k, 2) on which the selection is the observed one, (m, 2), in double precision."""
+        return self.look(windows, torch.float64).region
 
     def _parts(self, windows: Region, dtype: torch.dtype) -> Iterator[Any]:
         """The restriction on the windows, in parts of bounded memory. Restrictions are kept: each copies the network

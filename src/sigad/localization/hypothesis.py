@@ -17,6 +17,9 @@ from sigad.localization.coarse import PIXELS, CoarseMap
 from sigad.localization.contrast import Contrast
 from sigad.localization.detector import Detector
 
+SINGLE = 16 * torch.finfo(torch.float32).eps
+"""A score in single precision is known to so much of the largest score."""
+
 _WORKSPACE = 256
 """A network is taken to need so many times the memory of its input."""
 
@@ -57,11 +60,25 @@ class MaskHypothesis(PiecewiseHypothesis):
         return Restriction(self.detector.score_map, start, way, dtype=dtype, memory_budget=self.memory_budget)
 
     def agreement(self, part: LineFunction) -> Region:
-        within = self.detector.within
-        if within is not None:  # what is outside is never marked
-            inside = torch.as_tensor(within, device=part.values.device)
-            part = part.derive(torch.where(inside, part.values, self.detector.threshold - 1))
-        return self.coarse.agreement(part, self.detector.threshold, self.mask)
+        return self.coarse.agreement(self._inside(part), self.detector.threshold, self.mask)
+
+    def doubtful(self, part: LineFunction) -> Region:
+        part, threshold = self._inside(part), self.detector.threshold
+        margin = SINGLE * max(float(part.values.abs().max()), abs(threshold))
+        clear = torch.as_tensor(self.coarse.conditions(self.mask)[0], device=part.values.device)
+        # Pixels that must not be marked are given the benefit of the doubt, or none, and so are those that must be.
+        kindly, strictly = (
+            self.coarse.agreement(part, threshold + torch.where(clear, way * margin, -way * margin), self.mask)
+            for way in (1.0, -1.0)
+        )
+        return rg.intersection(kindly, rg.complement(strictly))
+
+    def _inside(self, part: LineFunction) -> LineFunction:
+        """Scores that never exceed the threshold outside of ``within``, where nothing is marked."""
+        if self.detector.within is None:
+            return part
+        inside = torch.as_tensor(self.detector.within, device=part.values.device)
+        return part.derive(torch.where(inside, part.values, self.detector.threshold - 1))
 
     def interior(self, region: Region) -> Region:
         """A region, if the statistic lies inside of it. Raises NumericalError on an end point, and where a score equals
@@ -77,5 +94,5 @@ class MaskHypothesis(PiecewiseHypothesis):
         """w/o-pp: the interval around the statistic in which the scores are linear and the mask is the observed one,
         (1, 2)."""
         piece = self.piece()
-        found = self.interior(rg.intersection(self.region(piece)[0], piece))
+        found = self.interior(rg.intersection(self.region(piece), piece))
         return rg.component(found, self.statistic)
