@@ -10,6 +10,7 @@ from sigad.inference.truncated import Null
 from sigad.knn.detection import unit_of
 
 KnnCovariance = ArrayLike | Estimated
+CheckedCovariance = NDArray[np.float64] | Estimated
 
 
 def statistic(difference: ArrayLike, covariance: KnnCovariance, factor: float = 2.0) -> NDArray[np.float64]:
@@ -40,7 +41,7 @@ def standardised(difference: ArrayLike, covariance: KnnCovariance, factor: float
     return unit * np.sqrt(np.square(white).sum(axis=-1) / factor), ("chi", difference.shape[-1])
 
 
-def checked(covariance: KnnCovariance) -> tuple[KnnCovariance, int]:
+def checked(covariance: KnnCovariance) -> tuple[CheckedCovariance, int]:
     """A covariance as an array or an estimate, and how many problems have one of their own: 0 if all share one."""
     if isinstance(covariance, Estimated):
         return covariance, len(covariance)
@@ -48,6 +49,6 @@ def checked(covariance: KnnCovariance) -> tuple[KnnCovariance, int]:
     return covariance, len(covariance) if covariance.ndim == 3 else 0
 
 
-def of_problems(covariance: KnnCovariance, which) -> KnnCovariance:
+def of_problems(covariance: CheckedCovariance, which) -> CheckedCovariance:
     """The covariances of some of the problems."""
     return covariance[which] if isinstance(covariance, Estimated) or covariance.ndim == 3 else covariance

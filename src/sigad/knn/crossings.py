@@ -11,6 +11,7 @@ one interval of r, possibly empty or unbounded.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +24,20 @@ from sigad.knn.detection import Detections, Metric, norm
 _MAX_STEPS = 10_000
 
 
+class Squares(NamedTuple):
+    """Squared distances along the lines, d_i^2 = a + b r + (|delta| r/2)^2: a = |c_i|^2, b = c_i . delta, (B, n)."""
+
+    a: NDArray[np.float64]
+    b: NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class Crossings:
     """The distances of all instances along the lines of B problems.
 
     ``centre`` (B, n, D) holds c_i = s/2 - x_i as the *vector from the instance to the midpoint*, ``half`` (B, D)
-    delta/2, ``length`` (B,) |delta|, ``index`` (B,) the moving neighbour j. For l2, ``a`` = |c_i|^2, ``b`` = c_i .
-    delta (B, n), so that d_i^2 = a + b r + (|delta| r / 2)^2; for the other metrics both are None.
+    delta/2, ``length`` (B,) |delta|, ``index`` (B,) the moving neighbour j. ``squares`` of the distances for l2, None
+    for the other metrics.
     """
 
     centre: NDArray[np.float64]
@@ -37,8 +45,7 @@ class Crossings:
     length: NDArray[np.float64]
     index: NDArray[np.int64]
     metric: Metric
-    a: NDArray[np.float64] | None
-    b: NDArray[np.float64] | None
+    squares: Squares | None
 
     @classmethod
     def of(cls, detections: Detections) -> "Crossings":
@@ -54,33 +61,27 @@ class Crossings:
             length=norm(delta, detections.metric),
             index=detections.index,
             metric=detections.metric,
-            a=np.square(centre).sum(axis=-1) if l2 else None,
-            b=(centre * delta[:, None, :]).sum(axis=-1) if l2 else None,
+            squares=Squares(np.square(centre).sum(axis=-1), (centre * delta[:, None, :]).sum(axis=-1)) if l2 else None,
         )
 
     def __getitem__(self, which: NDArray) -> "Crossings":
-        pick = lambda x: None if x is None else x[which]  # noqa: E731
+        squares = None if self.squares is None else Squares(self.squares.a[which], self.squares.b[which])
         return Crossings(
-            pick(self.centre),
-            pick(self.half),
-            pick(self.length),
-            pick(self.index),
-            self.metric,
-            pick(self.a),
-            pick(self.b),
+            self.centre[which], self.half[which], self.length[which], self.index[which], self.metric, squares
         )
 
     def single(self, lam: NDArray) -> NDArray[np.float64]:
         """rho_i(lam), (B, n), for lam (B,) > 1/2: instance i is closer than lam d_j iff r > rho_i. For j itself inf."""
-        if self.metric == "l2":
+        if self.squares is not None:
+            a, b = self.squares
             lead = ((lam - 0.5) * (lam + 0.5) * self.length**2)[:, None]
-            q = np.square(self.b)
-            q += 4 * lead * self.a
+            q = np.square(b)
+            q += 4 * lead * a
             np.sqrt(q, out=q)
-            q += np.abs(self.b)
+            q += np.abs(b)
             # Either form of the root is free of cancellation for its sign of b; q = 0 means c_i = 0, closer at once.
             with np.errstate(divide="ignore", invalid="ignore"):
-                rho = np.where(self.b > 0, q / (2 * lead), 2 * self.a / q)
+                rho = np.where(b > 0, q / (2 * lead), 2 * a / q)
             rho[q == 0] = 0.0
         else:
             rho = self._newton_from_left(lam)
@@ -89,8 +90,8 @@ class Crossings:
 
     def interval(self, lam: NDArray) -> NDArray[np.float64]:
         """The r >= 0 at which instance i is closer than lam d_j, (B, n, 2), for lam (B,) <= 1/2; [inf, inf] if none."""
-        if self.metric == "l2":
-            result = self._quadratic_interval(lam)
+        if self.squares is not None:
+            result = self._quadratic_interval(*self.squares, lam)
         else:
             left = self._newton_from_left(lam)
             result = np.stack([left, self._newton_from_right(lam)], axis=-1)
@@ -98,14 +99,14 @@ class Crossings:
         result[np.arange(len(result)), self.index] = np.inf
         return result
 
-    def _quadratic_interval(self, lam: NDArray) -> NDArray:
-        lead = np.broadcast_to(((0.5 - lam) * (0.5 + lam) * self.length**2)[:, None], self.a.shape)
-        discriminant = self.b**2 - 4 * lead * self.a
+    def _quadratic_interval(self, a: NDArray, b: NDArray, lam: NDArray) -> NDArray:
+        lead = np.broadcast_to(((0.5 - lam) * (0.5 + lam) * self.length**2)[:, None], a.shape)
+        discriminant = b**2 - 4 * lead * a
         # g can only be negative for r > 0 if b < 0: both ends have the sign of -b.
-        some = (self.b < 0) & (discriminant > 0)
+        some = (b < 0) & (discriminant > 0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            q = np.sqrt(np.maximum(discriminant, 0)) - self.b
-            result = np.stack([2 * self.a / q, np.where(lead > 0, q / (2 * lead), np.inf)], axis=-1)
+            q = np.sqrt(np.maximum(discriminant, 0)) - b
+            result = np.stack([2 * a / q, np.where(lead > 0, q / (2 * lead), np.inf)], axis=-1)
         result[~some] = np.inf
         return result
 
@@ -135,8 +136,8 @@ class Crossings:
         For l2 they are d_i^2 - (|delta| r / 2)^2, everywhere; else d_i itself, on its linear piece.
         """
         b, n, _ = self.centre.shape
-        if self.metric == "l2":
-            return self.a, self.b, np.zeros(b), np.full(b, np.inf)
+        if self.squares is not None:
+            return *self.squares, np.zeros(b), np.full(b, np.inf)
         alpha, beta = self._tangent(np.ones((b, n)), np.zeros(b))
         half = self.half[:, None, :]
         if self.metric == "l1":  # no coordinate changes its sign

@@ -6,7 +6,7 @@ test instance each; a problem has n training instances in d input dimensions and
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -136,13 +136,21 @@ def out_of_range(size: NDArray) -> NDArray[np.bool_]:
     return ~((size > 2.0**-200) & (size < 2.0**200))
 
 
-def unit_of(size: NDArray) -> NDArray[np.float64]:
+def unit_of(size: NDArray | float) -> NDArray[np.float64]:
     """The power of two below each size, by which to divide without rounding; 1 for 0."""
     size = np.where(size > 0, size, 1.0)
     return np.ldexp(1.0, np.frexp(size)[1] - 1)
 
 
-def penalty(k: ArrayLike, dimension: int) -> NDArray[np.float64]:
+@overload
+def penalty(k: int, dimension: int) -> np.float64: ...
+
+
+@overload
+def penalty(k: ArrayLike, dimension: int) -> NDArray[np.float64]: ...
+
+
+def penalty(k, dimension):
     """log(k) / D: what the anomaly score subtracts, so that scores of different k compare.
 
     Up to a constant, the score a_k = log d_(k) - log(k)/D is -1/D times the logarithm of the k-nearest-neighbour
@@ -179,7 +187,8 @@ def blocks(size: int, numbers_each: int) -> list[slice]:
 def check_candidates(k: int | Sequence[int], n: int) -> tuple[int, ...]:
     """Candidate numbers of neighbours as an increasing tuple; raises InvalidInputError unless 1 <= k <= n."""
     try:
-        given = np.atleast_1d(np.asarray(k.cpu() if hasattr(k, "cpu") else k))
+        at_hand = getattr(k, "cpu", lambda: k)()  # a tensor may lie on another device
+        given = np.atleast_1d(np.asarray(at_hand))
         candidates = tuple(sorted({int(c) for c in given if c == int(c)}))
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(f"k must be a whole number or a sequence of them, not {k!r}") from error

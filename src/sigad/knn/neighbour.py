@@ -6,18 +6,21 @@ that for the features of a network is searched for (:mod:`sigad.knn.network`).
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sigad.checks import real_array
 from sigad.errors import InvalidInputError, NumericalError
-from sigad.inference.lattice import Lattice
-from sigad.inference.result import FAILED, NOT_SELECTED, TESTED, TOLERANCE, BatchResult, TestResult, Tolerance
+from sigad.inference.result import FAILED, NOT_SELECTED, TESTED, TOLERANCE, BatchResult, Decision, TestResult, Tolerance
 from sigad.inference.truncated import of_statistics, truncated_pvalue
 from sigad.knn.against import Against, AgainstNeighbour, AgainstNeighbourhood, parse_against
-from sigad.knn.covariance import KnnCovariance, checked, of_problems, standardised, statistic
+from sigad.knn.covariance import CheckedCovariance, KnnCovariance, checked, of_problems, standardised, statistic
 from sigad.knn.detection import Detections, Metric, blocks, detect
+
+if TYPE_CHECKING:  # it needs torch, which takes seconds to import and which no table needs
+    from sigad.inference.lattice import Lattice
 
 
 def knn_test_batch(
@@ -32,8 +35,8 @@ def knn_test_batch(
     condition_on_k: bool = True,
     features: ArrayLike | Callable | None = None,
     train_features: ArrayLike | None = None,
-    engine: str | Lattice = "exact",
-    tolerance: Tolerance | float = TOLERANCE,
+    engine: "str | Lattice" = "exact",
+    tolerance: Tolerance | Decision | float = TOLERANCE,
 ) -> BatchResult:
     """Selective p-values of B detected anomalies; :func:`knn_test` for many instances or independent trials at once.
 
@@ -54,9 +57,9 @@ def knn_test_batch(
     start = time.perf_counter()
     x_test, x_train = real_array(x_test, "x_test"), real_array(x_train, "x_train")
     if callable(features):
-        from sigad.knn.network import test_network_batch
+        from sigad.knn.network import knn_test_network_batch
 
-        return test_network_batch(
+        return knn_test_network_batch(
             x_test,
             x_train,
             k=k,
@@ -89,7 +92,7 @@ def knn_test_batch(
             raise InvalidInputError(
                 f"{len(x_test)} test instances but {given} {name}: give one for each, or one for all"
             )
-    test, parts = None, []
+    parts, selections = [], []
     for block in blocks(len(x_test), x_train.shape[-2] * x_train.shape[-1] if x_train.ndim > 1 else 1):
         per_problem = lambda x, rank: x[block] if x.ndim == rank else x  # noqa: B023, E731
         found = detect(
@@ -103,14 +106,15 @@ def knn_test_batch(
         test = parse_against(
             against, candidates=found.candidates, n=found.x_train.shape[1], condition_on_k=condition_on_k
         )
-        parts.append((found, *_test_each_that_can_be(found, of_problems(covariance, block), test)))
+        parts.append((found.selected, *_test_each_that_can_be(found, of_problems(covariance, block), test)))
+        selections += test.selections(found)
     if not parts:
         raise InvalidInputError("there is no test instance")
+    selected = np.concatenate([part[0] for part in parts])
     t = np.concatenate([part[1] for part in parts])
     p = np.concatenate([part[2] for part in parts])
     region = _stack_regions([part[3] for part in parts])
     reason = np.concatenate([part[4] for part in parts])
-    selected = np.concatenate([part[0].selected for part in parts])
     return BatchResult(
         status=np.where(selected, np.where(reason != "", FAILED, TESTED), NOT_SELECTED),
         statistic=t,
@@ -118,7 +122,7 @@ def knn_test_batch(
         p_low=p,
         p_high=p,
         region=region,
-        selection=[selection for part in parts for selection in test.selections(part[0])],
+        selection=selections,
         n_evaluations=selected.astype(np.int64),
         seconds=np.full(len(t), (time.perf_counter() - start) / len(t)),
         reason=reason,
@@ -126,12 +130,12 @@ def knn_test_batch(
 
 
 def _test_each_that_can_be(
-    detections: Detections, covariance: KnnCovariance, test: AgainstNeighbour | AgainstNeighbourhood
+    detections: Detections, covariance: CheckedCovariance, test: AgainstNeighbour | AgainstNeighbourhood
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.object_]]:
-    """:func:`test_detections`, and why those problems of a batch failed that raise NumericalError alone, (B,); their
+    """:func:`_test_all`, and why those problems of a batch failed that raise NumericalError alone, (B,); their
     p-values are NaN."""
     try:
-        return *test_detections(detections, covariance, test), np.full(len(detections), "", object)
+        return *_test_all(detections, covariance, test), np.full(len(detections), "", object)
     except NumericalError as error:
         if len(detections) == 1:
             return (
@@ -164,13 +168,10 @@ def _stack_regions(regions: list[NDArray]) -> NDArray[np.float64]:
     return result
 
 
-def test_detections(
-    detections: Detections, covariance: KnnCovariance, test: AgainstNeighbour | AgainstNeighbourhood
+def _test_all(
+    detections: Detections, covariance: CheckedCovariance, test: AgainstNeighbour | AgainstNeighbourhood
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Statistics (B,), p-values (B,) and regions of z (B, m, 2) of a batch; NaN and empty where nothing is selected.
-
-    ``covariance`` as :func:`sigad.knn.covariance.checked` returns it.
-    """
+    """Statistics (B,), p-values (B,) and regions of z (B, m, 2) of a batch; NaN and empty where nothing is selected."""
     selected = detections.selected
     t, p = np.full(len(detections), np.nan), np.full(len(detections), np.nan)
     region = np.full((len(detections), 1, 2), np.inf)
@@ -185,9 +186,6 @@ def test_detections(
     return t, p, region
 
 
-test_detections.__test__ = False  # not a test case of pytest
-
-
 def knn_test(
     x_test: ArrayLike,
     x_train: ArrayLike,
@@ -200,8 +198,8 @@ def knn_test(
     condition_on_k: bool = True,
     features: ArrayLike | Callable | None = None,
     train_features: ArrayLike | None = None,
-    engine: str | Lattice = "exact",
-    tolerance: Tolerance | float = TOLERANCE,
+    engine: "str | Lattice" = "exact",
+    tolerance: Tolerance | Decision | float = TOLERANCE,
 ) -> TestResult:
     """Is the test instance, detected as an anomaly by its k nearest neighbours, truly different from them?
 

@@ -23,7 +23,7 @@ from sigad.inference.engines import engine_of, way_out
 from sigad.inference.hypothesis import PiecewiseHypothesis, require_piecewise_linear
 from sigad.inference.lattice import Lattice
 from sigad.inference.region import Region
-from sigad.inference.result import FAILED, NOT_SELECTED, TESTED, BatchResult, Tolerance
+from sigad.inference.result import FAILED, NOT_SELECTED, TESTED, BatchResult, Decision, Tolerance
 from sigad.inference.ties import SLACK, require_interior
 from sigad.inference.truncated import Null, of_statistics
 from sigad.knn.against import Against, AgainstNeighbour, parse_against
@@ -80,8 +80,7 @@ class NetworkFeatures:
         memory_budget: int = 2**30,
         dtype: torch.dtype = torch.float64,
     ):
-        if not isinstance(module, nn.Module):
-            raise InvalidInputError(f"features must be None, a matrix, or a torch.nn.Module, not {type(module)}")
+        module = _as_module(module)
         random = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
         if any(isinstance(part, random) and part.training for part in module.modules()):
             raise InvalidInputError("the network is in training mode, in which features are random: call module.eval()")
@@ -92,13 +91,18 @@ class NetworkFeatures:
         self.device, self.memory_budget, self.dtype = torch.device(device), memory_budget, dtype
         self._module = module
 
+    @classmethod
+    def of(cls, features: Callable) -> "NetworkFeatures":
+        """Features as they are, or those of a module; raises InvalidInputError for anything else."""
+        return features if isinstance(features, cls) else cls(_as_module(features))
+
     @cached_property
-    def single(self) -> nn.Module:
+    def single(self) -> Callable:
         """The network in float32."""
         return converted(copy.deepcopy(self._module), torch.float32, self.device)
 
     @cached_property
-    def double(self) -> nn.Module:
+    def double(self) -> Callable:
         """The network in float64."""
         return converted(copy.deepcopy(self._module), torch.float64, self.device)
 
@@ -112,7 +116,7 @@ class NetworkFeatures:
         """Features in single precision: ten times as fast, for thresholds and figures."""
         return self._run(self.single, torch.float32, x, batch_size).astype(np.float64)
 
-    def _run(self, module: nn.Module, dtype: torch.dtype, x: ArrayLike, batch_size: int) -> NDArray:
+    def _run(self, module: Callable, dtype: torch.dtype, x: ArrayLike, batch_size: int) -> NDArray:
         x = real_array(x, "instances")
         if x.ndim < 2 or not len(x):
             raise InvalidInputError(f"instances must have shape (m, *shape), m at least 1, not {x.shape}")
@@ -132,6 +136,12 @@ class NetworkFeatures:
         if not np.isfinite(features).all():
             raise InvalidInputError("the network gave features that are not finite")
         return features
+
+
+def _as_module(features: object) -> nn.Module:
+    if not isinstance(features, nn.Module):
+        raise InvalidInputError(f"features must be None, a matrix, or a torch.nn.Module, not {type(features)}")
+    return features
 
 
 @dataclass(frozen=True)
@@ -378,7 +388,7 @@ def detect_network(
     -------
     The detections, on flattened instances; the shape of an instance; the network.
     """
-    network = features if isinstance(features, NetworkFeatures) else NetworkFeatures(features)
+    network = NetworkFeatures.of(features)
     b, shape = len(x_test), x_test.shape[1:]
     shared = x_train.ndim == x_test.ndim
     if x_test.ndim < 2 or x_train.shape[-len(shape) :] != shape or x_train.ndim - x_test.ndim not in (0, 1):
@@ -406,7 +416,7 @@ def detect_network(
     return found, shape, network
 
 
-def test_network_batch(
+def knn_test_network_batch(
     x_test: NDArray,
     x_train: NDArray,
     *,
@@ -419,7 +429,7 @@ def test_network_batch(
     features: Callable,
     train_features: ArrayLike | None,
     engine: str | Lattice,
-    tolerance: Tolerance | float,
+    tolerance: Tolerance | Decision | float,
 ) -> BatchResult:
     """:func:`sigad.knn.knn_test_batch` with the features of a network; a search that fails leaves its status."""
     start, run, tolerance = time.perf_counter(), engine_of(engine), Tolerance.of(tolerance)
@@ -458,6 +468,3 @@ def test_network_batch(
     for i, intervals in enumerate(regions):
         region[i, : len(intervals)] = intervals
     return BatchResult(status, t, p, low, high, region, test.selections(found), pieces, seconds, reason)
-
-
-test_network_batch.__test__ = False  # not a test case of pytest

@@ -368,7 +368,7 @@ def _squares(x: NDArray) -> NDArray[np.float64]:
 def _cross_distances(a: NDArray, b: NDArray, metric: Metric) -> NDArray[np.float64]:
     from scipy.spatial.distance import cdist
 
-    return cdist(a, b, "cityblock" if metric == "l1" else "chebyshev")
+    return np.asarray(cdist(a, b, "cityblock" if metric == "l1" else "chebyshev"), np.float64)
 
 
 def _value_and_slopes(v: NDArray, step: NDArray, metric: Metric):
@@ -465,7 +465,8 @@ def _convex_roots(evaluate, size: int) -> tuple[NDArray, NDArray, NDArray]:
         raise NumericalError("the search for equal distances on a linear piece did not end")
     if not found:
         return np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64)
-    return tuple(np.concatenate(column) for column in zip(*found, strict=True))
+    where, at, change = (np.concatenate(column) for column in zip(*found, strict=True))
+    return where, at, change
 
 
 def _lowest(f0, s0, f1, s1, h0, h1, width) -> NDArray:
