@@ -12,7 +12,9 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
+from sigad.checks import whole_number
 from sigad.errors import InvalidInputError
 from sigad.inference import region as rg
 from sigad.inference.region import Region
@@ -31,8 +33,9 @@ class CoarseMap(ABC):
         """What makes g equal to g(mask): pixels (H, W) none of which may be marked, and sets of pixels (H, W) in each
         of which at least one must be."""
 
-    def agreement(self, scores: LineFunction, threshold: float, mask: NDArray[np.bool_]) -> Region:
-        """Where g of the pixels whose score (H, W) exceeds the threshold is g(mask), (m, 2), within the window."""
+    def agreement(self, scores: LineFunction, threshold: float | Tensor, mask: NDArray[np.bool_]) -> Region:
+        """Where g of the pixels whose score (H, W) exceeds the threshold, one or (H, W), is g(mask), (m, 2), within the
+        window."""
         output, intervals = above(scores, threshold)
         within = lambda pixels: intervals[pixels.ravel()[output]]  # noqa: E731
         clear, needed = self.conditions(mask)
@@ -50,7 +53,7 @@ class Pixels(CoarseMap):
     def conditions(self, mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], Iterable[NDArray[np.bool_]]]:
         return ~mask, (np.arange(mask.size).reshape(mask.shape) == pixel for pixel in np.flatnonzero(mask))
 
-    def agreement(self, scores: LineFunction, threshold: float, mask: NDArray[np.bool_]) -> Region:
+    def agreement(self, scores: LineFunction, threshold: float | Tensor, mask: NDArray[np.bool_]) -> Region:
         return agreement(scores, threshold, torch.as_tensor(mask))
 
 
@@ -92,9 +95,7 @@ class Blocks(CoarseMap):
     cut off where ``size`` does not divide the image."""
 
     def __init__(self, size: int):
-        if size != int(size) or size < 1:
-            raise InvalidInputError(f"resolution must be a whole number of pixels, at least 1, not {size!r}")
-        self.size = int(size)
+        self.size = whole_number(size, "resolution", least=1)
 
     def _parts(self, shape: tuple[int, int]) -> Parts:
         row, column = (np.arange(n) // self.size for n in shape)
@@ -113,7 +114,7 @@ class BoundingBox(CoarseMap):
     def tested(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
         inside = []
         for axis in (1, 2):  # rows that hold a marked pixel, and columns
-            some = masks.any(axis=3 - axis)
+            some = np.logical_or.reduce(masks, axis=3 - axis)
             inside.append(np.maximum.accumulate(some, 1) & np.maximum.accumulate(some[:, ::-1], 1)[:, ::-1])
         return inside[0][:, :, None] & inside[1][:, None, :]
 
@@ -130,5 +131,5 @@ def parse_resolution(resolution: int | ArrayLike | CoarseMap) -> CoarseMap:
         return resolution
     if np.ndim(resolution):
         return Parts(resolution)
-    blocks = Blocks(resolution)
-    return PIXELS if blocks.size == 1 else blocks
+    size = whole_number(resolution, "resolution", least=1)
+    return PIXELS if size == 1 else Blocks(size)

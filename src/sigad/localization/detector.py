@@ -138,5 +138,8 @@ class Detector:
         return [Localization(mask, values) for mask, values in zip(self._marked(scores), scores, strict=True)]
 
     def _marked(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
-        above = scores > self.threshold
-        return above if self.within is None else above & self.within
+        return self.inside(scores > self.threshold)
+
+    def inside(self, pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Those of the pixels (..., H, W) that may be marked, and are tested."""
+        return pixels if self.within is None else pixels & self.within

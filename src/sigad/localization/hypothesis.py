@@ -86,7 +86,7 @@ class MaskHypothesis(PiecewiseHypothesis):
         scores = self.detector.scores(self.x[None])[0]
         size = max(float(np.abs(scores).max()), float(np.abs(self.x).max()))
         equal = np.abs(scores - self.detector.threshold) <= SLACK * EPS * size
-        if (equal if self.detector.within is None else equal & self.detector.within).any():
+        if self.detector.inside(equal).any():
             raise NumericalError("a score equals the threshold to rounding, which decides: choose another threshold")
         return super().interior(region)
 

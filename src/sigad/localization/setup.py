@@ -13,6 +13,7 @@ from sigad.data.stack import ImageStack
 from sigad.errors import InvalidInputError
 from sigad.localization.coarse import CoarseMap, parse_resolution
 from sigad.localization.detector import Detector
+from sigad.localization.regions import RegionsResult
 from sigad.localization.test import LocalizationResult, localization_test
 
 
@@ -42,7 +43,7 @@ class Setup:
             f"noise {type(self.covariance).__name__}; held-out log-likelihood per number: {tried})"
         )
 
-    def test(self, x: ArrayLike, **options: Any) -> LocalizationResult:
+    def test(self, x: ArrayLike, **options: Any) -> LocalizationResult | RegionsResult:
         """:func:`sigad.localization.localization_test` of an image (C, H, W), with its other options."""
         detector = self.detector
         return localization_test(
@@ -59,7 +60,7 @@ class Setup:
 
     def tested(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The pixels (B, H, W) that are tested where these are marked."""
-        return self.coarse.tested(masks) & self.detector.within
+        return self.detector.inside(self.coarse.tested(masks))
 
 
 def set_up(

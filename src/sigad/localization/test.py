@@ -20,7 +20,7 @@ from sigad.inference.engines import engine_of, way_out
 from sigad.inference.estimated import EstimatedScale
 from sigad.inference.hypothesis import require_piecewise_linear
 from sigad.inference.lattice import Lattice
-from sigad.inference.result import NOT_SELECTED, TESTED, TOLERANCE, TestResult, Tolerance
+from sigad.inference.result import NOT_SELECTED, TESTED, TOLERANCE, Decision, TestResult, Tolerance
 from sigad.inference.truncated import Alternative, check_alternative
 from sigad.localization.coarse import CoarseMap, parse_resolution
 from sigad.localization.contrast import contrast
@@ -108,7 +108,7 @@ def localization_test(
     per_region: bool = False,
     resolution: int | ArrayLike | CoarseMap = 1,
     engine: str | Lattice = "exact",
-    tolerance: Tolerance | float = TOLERANCE,
+    tolerance: Tolerance | Decision | float = TOLERANCE,
     exhaustive: bool = False,
     alternative: Alternative = "two-sided",
     level: float = 0.95,
@@ -215,9 +215,7 @@ def localization_test(
             tested=mask,
         )
 
-    pixels = coarse.tested(found.mask[None])[0]
-    if detector.within is not None:
-        pixels = pixels & detector.within
+    pixels = detector.inside(coarse.tested(found.mask[None])[0])
     if per_region:
         results = [test(mask, time.perf_counter()) for mask in connected(pixels)]
         return RegionsResult.of(found, results, time.perf_counter() - started)
