@@ -1,37 +1,47 @@
-"""Real images: Type I on held-out normal slices and power on tumours or defects, by patient, for what is tried.
+"""Real images: Type I on held-out normal slices and power on tumours or defects, by patient, for what is compared.
 
-    python benchmarks/real_images.py prepare lgg SOURCE WORK --size 32
-    python benchmarks/real_images.py train WORK --size 32 --model autoencoder --epochs 200
-    python benchmarks/real_images.py run WORK --size 32 --model autoencoder --resolution 4 --flagged 0.3
+    python benchmarks/real_images.py prepare lgg SOURCE WORK --size 64 --seen EARLIER/64.csv
+    python benchmarks/real_images.py train WORK --size 64 --model autoencoder --epochs 150
+    python benchmarks/real_images.py run WORK --size 64 --model autoencoder --resolution 8 --flagged 0.3
+    python benchmarks/real_images.py regions WORK --size 64 --model components --resolution 8
+    python benchmarks/real_images.py panels WORK --size 64 --model autoencoder --resolution 8 --to panels.png
     python benchmarks/real_images.py report WORK
 
-SOURCE is a folder of TCGA-LGG (or its .npz), of BraTS-like volumes (brats) or of a category of MVTec AD (mvtec); WORK a
-folder for what is made. A run appends a row per image to WORK/rows.csv, and goes on behind the last one; a report reads
-all rows and writes the counts to WORK/rates.csv. The threshold and the noise come from the patients for noise, regions
-for its scale from the patients for the reference, the conformal scores from those for calibration: nothing that tests
-has seen the test patients.
+SOURCE is a folder of TCGA-LGG (or its .npz), of BraTS-like volumes (brats), of a category of MVTec AD (mvtec), or the
+name of a texture of scikit-image; WORK a folder for what is made. ``--seen`` names the manifest of an earlier split, on
+whose test patients settings were chosen: none of them is for testing again. A run appends a row per image to
+WORK/rows.csv, and goes on behind the last one; a report reads all rows and writes counts and rates to WORK/rates.csv.
+
+What is fixed before a test image is looked at comes from :func:`sigad.localization.setup.set_up`; the conformal scores
+come from the patients for calibration. The selective p-value is that of the exact engine for principal components, and
+of the lattice engine for networks, which detect in single precision.
 """
 
 import argparse
 import csv
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import _real_images_report as shown
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import beta, norm
 
 from sigad.data import brats, image_noise, lgg, mvtec
 from sigad.data.stack import ImageStack, Preparation, prepare
-from sigad.inference.conformal import detection_conditional
+from sigad.data.textures import read_texture
+from sigad.errors import NumericalError
+from sigad.inference.exact import exact
 from sigad.inference.lattice import Refinement, lattice
-from sigad.localization.coarse import parse_resolution
+from sigad.inference.region import WHOLE_LINE
+from sigad.inference.truncated import truncated_pvalue
 from sigad.localization.contrast import contrast
-from sigad.localization.detector import Detector
 from sigad.localization.hypothesis import MaskHypothesis
-from sigad.localization.thinning import thinned_localization_test
+from sigad.localization.permutation import permutation_pvalue
+from sigad.localization.setup import set_up
+from sigad.localization.thinning import thinned_test
 from sigad.models import autoencoder
 from sigad.models.autoencoder import Autoencoder
 from sigad.models.components import ComponentReconstruction
@@ -41,97 +51,106 @@ from sigad.models.diffusion.unet import PiecewiseLinearUNet
 from sigad.models.fitting import mirrored
 from sigad.seeds import Streams
 
-SEED, ALPHA = 20251, 0.05
+SEED = 20251
 SHARES = {"train": 0.3, "noise": 0.12, "calibration": 0.22, "reference": 0.08, "test": 0.28}
 BRAIN = {"align": True, "intensity": "robust", "clip": 4.0, "standardise": True}
 HOW = {
     "lgg": {"levels": (0.5, 0.95), "brain": "found", **BRAIN},
     "brats": {"levels": (0.4, 0.8), "per_group": 12, "brain": "given", **BRAIN},
     "mvtec": {"standardise": True},
+    "texture": {"standardise": True},
 }
-TAU = 0.5
+TAU, PERMUTATIONS = 0.5, 200
 LATTICE = {"spacing": 0.1, "refinement": Refinement(2, 20)}
 
 
 def read(kind: str, source: Path):
     if kind == "lgg":
         return lgg.read_npz(source) if source.suffix == ".npz" else lgg.read_folder(source)
+    if kind == "texture":
+        return read_texture(source.name, side=32)
     return brats.read_folder(source) if kind == "brats" else mvtec.read_pictures(source)
 
 
 def prepare_stack(args) -> None:
-    changes = {"intensity": args.intensity} if args.intensity else {}
-    changes |= {"brain": args.brain} if args.brain else {}
+    seen = set()
+    if args.seen:
+        earlier = pd.read_csv(args.seen)
+        seen = set(earlier["group"][earlier["role"] == "test"])
+    changes = {"gray": True} if args.gray else {}
     how = Preparation(size=args.size, **HOW[args.kind] | changes)
-    stack = prepare(read(args.kind, args.source), how, name=args.kind, seed=SEED, shares=SHARES)
+    series = (replace(one, testing=False) if one.group in seen else one for one in read(args.kind, args.source))
+    shares = SHARES if args.shares is None else dict(zip(SHARES, args.shares, strict=True))
+    stack = prepare(series, how, name=args.kind, seed=SEED, shares=shares)
     stack.save(args.work / f"{args.size}.npz", args.work / f"{args.size}.csv")
-    print(stack, how)
+    print(stack, f"{len(stack.which('test', anomalous=True))} of them anomalous", how)
+    for role in dict.fromkeys(stack.roles.tolist()):
+        print(f"{role}: {len(np.unique(stack.groups[stack.roles == role]))} patients, {len(stack.which(role))} normal")
 
 
 def train_model(args) -> None:
     torch.set_num_threads(1)
     images = mirrored(torch.from_numpy(ImageStack.load(args.work / f"{args.size}.npz").of("train")).float())
-    name = args.work / f"{args.model}_{args.size}"
+    name, started = args.work / f"{args.model}_{args.size}", time.process_time()
     given = {"seed": SEED, "epochs": args.epochs, "checkpoint": name.with_suffix(".checkpoint"), "learning_rate": 1e-3}
-    if args.model == "autoencoder":
-        network, curve = autoencoder.train(images, **given)
-    else:
-        network, curve = diffusion.train(images, widths=(16, 32, 64, 128), **given)
+    train = autoencoder.train if args.model == "autoencoder" else diffusion.train
+    network, curve = train(images, widths=tuple(args.widths), **given)
     network.save_pretrained(name)
     pd.DataFrame(curve).to_csv(name.with_suffix(".csv"), index=False)
-    print(curve[-1])
+    print(len(images), "images", curve[-1], f"{time.process_time() - started:.0f} s of processor time")
+
+
+def reconstruction(args, stack: ImageStack):
+    """The detector's reconstruction. The noises of a diffusion model, drawn once, are a part of it."""
+    if args.model == "components":
+        return ComponentReconstruction(torch.from_numpy(stack.of("train")), args.components)
+    kind = Autoencoder if args.model == "autoencoder" else PiecewiseLinearUNet
+    network = kind.from_pretrained(args.work / f"{args.model}_{args.size}", low_cpu_mem_usage=False).double().eval()
+    if args.model == "autoencoder":
+        return network
+    rng = Streams(SEED, "real_images", args.model, 0).selection()
+    return Reconstruction(network, draw_noises(rng, stack.images.shape[1:])).eval()
 
 
 class Experiment:
-    """What is fixed before a test image is looked at."""
+    """What is fixed before a test image is looked at, and what becomes of one."""
 
     def __init__(self, args):
+        torch.set_num_threads(1)
         self.stack = ImageStack.load(args.work / f"{args.size}.npz")
-        self.model, self.shape = args.model, self.stack.images.shape[1:]
-        if args.model == "components":
-            self.network = ComponentReconstruction(torch.from_numpy(self.stack.of("train")), args.components)
-        else:
-            folder = args.work / f"{args.model}_{args.size}"
-            kind = Autoencoder if args.model == "autoencoder" else PiecewiseLinearUNet
-            self.network = kind.from_pretrained(folder, low_cpu_mem_usage=False).double().eval()
-        self.filter_size = args.filter
-        self.within, self.coarse = self.stack.common(), parse_resolution(args.resolution)
-        noise, reference = (self.stack.which(role) for role in ("noise", "reference"))
-        self.threshold = 0.0
-        highest = [self.detector(i).scores(self.image(i)[None])[0][self.within].max() for i in noise]
-        self.threshold = float(np.quantile(highest, 1 - args.flagged))
-        groups = self.stack.groups
-        self.references = np.stack(
-            [self.stack.images[reference[groups[reference] == g]].mean(0, dtype=float) for g in set(groups[reference])]
+        self.permutations, self.resolution = args.permutations, args.resolution
+        self.setup = set_up(
+            self.stack,
+            reconstruction(args, self.stack),
+            flagged=args.flagged,
+            resolution=args.resolution,
+            filter_size=args.filter,
+            kinds=image_noise.KINDS if args.noise == "best" else (args.noise,),
+            scale=args.scale,
+            seed=SEED,
         )
-        regions = [self.tested(self.detector(i).masks(self.image(i)[None])) for i in reference]
-        regions = np.array([region for region in regions if region.any()])
-        kinds = image_noise.KINDS if args.noise == "best" else (args.noise,)
-        self.covariance, tried = image_noise.choose(
-            self.stack.of("noise"), groups[noise], regions, seed=SEED, kinds=kinds
-        )
-        for name, one in tried.items():
-            print(f"noise {name}: log-likelihood {one.log_likelihood:.3f}, spread {one.spread:.2f}")
-        print(f"threshold {self.threshold:.3f}, {len(regions)} regions, scale {self.covariance.scale:.2f}")
+        # A network detects in single precision: a detector like any other, and several times as fast.
+        self.exact = args.model == "components"
+        self.detector = self.setup.detector if self.exact else self.setup.detector.in_single_precision()
+        print(self.setup, flush=True)
 
     def image(self, i: int):
         return self.stack.images[i].astype(np.float64)
 
-    def detector(self, i: int) -> Detector:
-        """The detector of image i: a diffusion model has noises of its own for each."""
-        reconstruct = self.network
-        if self.model == "diffusion":
-            rng = Streams(SEED, "real_images", self.model, int(i)).selection()
-            reconstruct = Reconstruction(self.network, draw_noises(rng, self.shape)).eval()
-        return Detector(reconstruct, threshold=self.threshold, filter_size=self.filter_size, within=self.within)
+    def reconstructed(self, x):
+        with torch.no_grad():
+            return self.setup.detector.score_map.reconstruct(torch.from_numpy(x[None]))[0].numpy()
 
-    def tested(self, mask):
-        return self.coarse.tested(mask)[0] & self.within
+    def rng(self, what: str, i: int):
+        return Streams(SEED, "real_images", what, int(i)).method()
+
+    def selective(self, hypothesis: MaskHypothesis, i: int):
+        return exact(hypothesis) if self.exact else lattice(hypothesis, rng=self.rng("lattice", i), **LATTICE)
 
     def row(self, i: int) -> dict:
-        x, detector, started = self.image(i), self.detector(i), time.perf_counter()
-        found = detector.detect(x)
-        region = self.tested(found.mask[None])
+        x, started, setup = self.image(i), time.perf_counter(), self.setup
+        found = self.detector.detect(x)
+        region = setup.tested(found.mask[None])[0]
         row = {
             "image": self.stack.names[i],
             "patient": self.stack.groups[i],
@@ -140,46 +159,64 @@ class Experiment:
             "detected": region.any(),
             "overlaps": (region & self.stack.masks[i]).any(),
             "pixels": region.sum(),
-            "score": found.scores[self.within].max(),
+            "score": found.scores[setup.detector.within].max(),
         }
         if region.any():
-            line = contrast(region, x, self.references, self.covariance)
-            hypothesis = MaskHypothesis(detector, x, found.mask, line, coarse=self.coarse)
-            search = lattice(hypothesis, rng=Streams(SEED, "real_images", "lattice", int(i)).method(), **LATTICE)
-            row |= {"statistic": line.statistic, "naive": 2 * norm.sf(abs(line.statistic)), "lattice": search.p_value}
-            row |= {"own_weight": search.own_weight, "points": search.n_points, "evaluations": search.n_evaluations}
-        half = thinned_localization_test(
-            detector.score_map.reconstruct,
-            x,
-            self.references,
-            threshold=self.threshold,
-            covariance=self.covariance,
-            tau=TAU,
-            rng=Streams(SEED, "real_images", "thinning", int(i)).method(),
-            filter_size=self.filter_size,
-            within=self.within,
-        )
+            row |= self.tests(i, x, found.mask, region)
+        louder = setup.detector.with_threshold(setup.detector.threshold * (1 + TAU**2) ** 0.5)
+        half = thinned_test(louder, x, setup.references, setup.model, tau=TAU, rng=self.rng("thinning", i))
         row |= {"thinned": half.p_value, "thinned_overlaps": (half.tested & self.stack.masks[i]).any()}
-        row["seconds"] = time.perf_counter() - started
-        return row
+        return row | {"seconds": time.perf_counter() - started}
+
+    def tests(self, i: int, x, mask, region) -> dict:
+        setup = self.setup
+        line = contrast(region, x, setup.references, setup.covariance)
+        hypothesis = MaskHypothesis(self.detector, x, mask, line, coarse=setup.coarse)
+        found = {"statistic": line.statistic}
+        log_p = float(truncated_pvalue(line.statistic, WHOLE_LINE, null=line.null, log=True))
+        found["naive"] = np.exp(log_p)
+        found["bonferroni"] = np.exp(min(0.0, log_p + setup.detector.within.sum() * np.log(2)))
+        search = self.selective(hypothesis, i)
+        found["selective"], found["evaluations"] = search.p_value, search.n_evaluations
+        try:
+            double = MaskHypothesis(setup.detector, x, mask, line, coarse=setup.coarse)
+            found["wo_pp"] = float(truncated_pvalue(line.statistic, double.piece_region(), null=line.null))
+        except NumericalError as error:
+            print(f"w/o-pp of {self.stack.names[i]}: {error}")
+        if self.permutations and self.stack.roles[i] == "test":
+            statistic = lambda m, y, ref: contrast(setup.tested(m[None])[0], y, ref, setup.covariance).statistic  # noqa: E731
+            masks = lambda images: self.single().masks(images)  # noqa: E731
+            rng = self.rng("permutation", i)
+            found["permutation"] = permutation_pvalue(
+                masks, x, setup.references, statistic, line.statistic, rng, permutations=self.permutations
+            )
+        return found
+
+    def single(self):
+        return self.detector.in_single_precision() if self.exact else self.detector
 
 
 COLUMNS = (
-    "variant image patient role anomalous detected overlaps pixels score statistic naive lattice own_weight points "
-    "evaluations thinned thinned_overlaps seconds"
+    "variant image patient role anomalous detected overlaps pixels score statistic naive bonferroni selective "
+    "evaluations wo_pp permutation thinned thinned_overlaps seconds"
 ).split()
 
 
-def run(args) -> None:
-    torch.set_num_threads(1)
-    experiment, path = Experiment(args), args.work / "rows.csv"
+def variant_of(args) -> str:
     model = f"components={args.components}" if args.model == "components" else args.model
-    variant = f"{model} size={args.size} b={args.resolution} flagged={args.flagged:g} filter={args.filter} "
-    variant += f"noise={args.noise}{args.tag}"
+    return (
+        f"{model} size={args.size} b={args.resolution} flagged={args.flagged:g} filter={args.filter} "
+        f"noise={args.noise} scale={args.scale}{args.tag}"
+    )
+
+
+def run(args) -> None:
+    path, variant = args.work / "rows.csv", variant_of(args)
     done = set()
     if path.exists():
         rows = pd.read_csv(path)
         done = set(rows["image"][rows["variant"] == variant])
+    experiment, started = Experiment(args), time.process_time()
     stack = experiment.stack
     order = np.concatenate([stack.which("calibration"), stack.which("test"), stack.which("test", anomalous=True)])
     order = np.random.default_rng(SEED).permutation(order)  # so that a part of a run is a sample
@@ -192,96 +229,75 @@ def run(args) -> None:
                 row = {"variant": variant} | experiment.row(i)
                 writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
                 file.flush()
+    print(f"{variant}: {time.process_time() - started:.0f} s of processor time", flush=True)
 
 
-def interval(hits: int, of: int) -> str:
-    """A share with its exact 95% interval (Clopper and Pearson)."""
-    if not of:
-        return "-"
-    low, high = (
-        beta.ppf(0.025, hits, of - hits + 1) if hits else 0,
-        beta.ppf(0.975, hits + 1, of - hits) if hits < of else 1,
-    )
-    return f"{hits / of:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def by_patient(rejected, patients) -> str:
-    """A 95% interval for the share that is rejected, patients drawn again."""
-    table = (
-        pd.DataFrame({"rejected": rejected, "patient": patients}).groupby("patient")["rejected"].agg(["sum", "size"])
-    )
-    if not len(table):
-        return "-"
-    rng = np.random.default_rng(SEED)
-    drawn = table.to_numpy()[rng.integers(0, len(table), (2000, len(table)))].sum(1)
-    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
-    return f"({low:.2f}, {high:.2f})"
-
-
-def report(args) -> None:
-    rows, rates = pd.read_csv(args.work / "rows.csv"), []
-    for variant, part in rows.groupby("variant", sort=False):
-        calibration = part[(part["role"] == "calibration") & part["detected"]]
-        tests = part[(part["role"] == "test")]
-        normals, anomalies = tests[~tests["anomalous"]], tests[tests["anomalous"]]
-        print(f"\n### {variant}")
-        print(
-            f"detected: {normals['detected'].sum()} of {len(normals)} normal, {anomalies['detected'].sum()} of "
-            f"{len(anomalies)} anomalous ({anomalies['overlaps'].sum()} where the anomaly is), {len(calibration)} for "
-            f"calibration; statistic of detected normals: root mean square "
-            f"{np.sqrt(np.square(normals['statistic']).mean()):.2f}"
-        )
-        score = lambda t: {"|T|": -t["statistic"].abs(), "score": -t["score"], "lattice": t["lattice"]}  # noqa: E731
-        print("| method | Type I | by patient | power, of detected where it is | by patient | power, of all |")
-        print("| --- | --- | --- | --- | --- | --- |")
-        for method in ("naive", "lattice", "thinned", "conformal |T|", "conformal score", "conformal lattice"):
-            rejected = []
-            detected, where = ("thinned", "thinned_overlaps") if method == "thinned" else ("detected", "overlaps")
-            chosen = normals[normals[detected].notna() & (normals[detected] != 0)], anomalies[anomalies[where]]
-            for which in chosen:
-                if method.startswith("conformal"):
-                    key = method.split(" ")[1]
-                    p = detection_conditional(score(which)[key], score(calibration)[key], extreme="small").p_value
-                else:
-                    p = which[method].to_numpy()
-                rejected.append((p <= ALPHA, which["patient"]))
-            (false, a), (true, b) = rejected
-            counts = (false.sum(), len(false), true.sum(), len(true), len(normals), len(anomalies))
-            rates.append((variant, method, *counts))
-            print(
-                f"| {method} | {interval(false.sum(), len(false))} | {by_patient(false, a)} | "
-                f"{interval(true.sum(), len(true))} | {by_patient(true, b)} | {interval(true.sum(), len(anomalies))} |"
+def run_regions(args) -> None:
+    """A row per region that is marked in a test image, each tested given all of them, with Holm's adjusted p-values."""
+    experiment, rows = Experiment(args), []
+    stack, setup = experiment.stack, experiment.setup
+    for i in np.concatenate([stack.which("test"), stack.which("test", anomalous=True)])[: args.limit]:
+        found = setup.test(experiment.image(i), per_region=True)
+        for rank, region in enumerate(found.regions):
+            rows.append(
+                {
+                    "variant": variant_of(args),
+                    "image": stack.names[i],
+                    "patient": stack.groups[i],
+                    "anomalous": stack.anomalous[i],
+                    "overlaps": (region.tested & stack.masks[i]).any(),
+                    "pixels": region.tested.sum(),
+                    "statistic": region.statistic,
+                    "p_value": region.p_value,
+                    "holm": found.holm[rank],
+                }
             )
-    columns = "variant method false_rejections normals_detected rejections anomalies_detected normals anomalies".split()
-    pd.DataFrame(rates, columns=columns).to_csv(args.work / "rates.csv", index=False)
+    path = args.work / "regions.csv"
+    table = pd.DataFrame(rows)
+    if path.exists():
+        earlier = pd.read_csv(path)
+        table = pd.concat([earlier[earlier["variant"] != variant_of(args)], table])
+    table.to_csv(path, index=False, float_format="%.6g")
+    shown.report_regions(table[table["variant"] == variant_of(args)])
+
+
+def draw_panels(args) -> None:
+    rows = pd.read_csv(args.work / "rows.csv")
+    shown.panels(Experiment(args), rows[rows["variant"] == variant_of(args)], args.to)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(required=True)
-    for name, act in (("prepare", prepare_stack), ("train", train_model), ("run", run), ("report", report)):
+    acts = {"prepare": prepare_stack, "train": train_model, "run": run, "regions": run_regions, "panels": draw_panels}
+    for name, act in (acts | {"report": shown.report}).items():
         part = parts.add_parser(name)
         part.set_defaults(act=act)
         if name == "prepare":
             part.add_argument("kind", choices=HOW)
             part.add_argument("source", type=Path)
-            part.add_argument("--intensity")
-            part.add_argument("--brain")
+            part.add_argument("--seen", type=Path, help="manifest of a split whose test patients were looked at")
+            part.add_argument("--shares", type=float, nargs=5, help=f"of {', '.join(SHARES)}")
+            part.add_argument("--gray", action="store_true")
         part.add_argument("work", type=Path)
         part.add_argument("--size", type=int, default=32)
-        if name in ("train", "run"):
-            trained = ("autoencoder", "diffusion")
-            part.add_argument("--model", choices=trained if name == "train" else (*trained, "components"))
         if name == "train":
+            part.add_argument("--model", choices=("autoencoder", "diffusion"), required=True)
             part.add_argument("--epochs", type=int, default=200)
-        if name == "run":
-            part.add_argument("--resolution", type=int, default=4)
+            part.add_argument("--widths", type=int, nargs="+", default=(8, 16, 32))
+        if name in ("run", "regions", "panels"):
+            part.add_argument("--model", choices=("autoencoder", "diffusion", "components"), default="components")
+            part.add_argument("--resolution", type=int, default=8)
             part.add_argument("--flagged", type=float, default=0.3, help="share of the normal images that is detected")
             part.add_argument("--components", type=int, default=0, help="of the model that has them")
             part.add_argument("--filter", type=int, default=3)
             part.add_argument("--noise", default="best", help=f"best, or one of {', '.join(image_noise.KINDS)}")
+            part.add_argument("--scale", default="references", choices=("references", "held-out"))
+            part.add_argument("--permutations", type=int, default=0)
             part.add_argument("--limit", type=int, help="so many images")
             part.add_argument("--tag", default="", help="added to the name of the variant")
+        if name == "panels":
+            part.add_argument("--to", type=Path, required=True)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from sigad.data import stack_sources
 from sigad.data.sealed import seal_folder
@@ -29,20 +30,41 @@ def stack():
 
 def run(method, stack, repetitions=range(8), network=None, **changes):
     setting = LocalizationImages(**{"size": 16, "flagged": 0.5, "resolution": 4, **changes})
-    streams = trial_streams(3, "localization_images", "here", repetitions)
-    return run_trials(setting, methods.load(method)(), streams, stack=stack, network=network)
+    streams, method = trial_streams(3, "localization_images", "here", repetitions), methods.load(method)
+    few = {"permutations": 20} if "permutations" in method.keys() else {}
+    return run_trials(setting, method(**few), streams, stack=stack, network=network)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_baseline(method, stack):
-    rows, reference = run(method, stack), run("naive", stack)
+    # The mean filter hardly leaves anything to be marked in permuted pixels.
+    changes = {"filter_size": 1, "flagged": 0.9} if method == "permutation" else {}
+    rows, reference = run(method, stack, **changes), run("naive", stack, **changes)
     tested = rows["status"] == "tested"
     assert 0 < tested.sum() and not rows["reason"].any()
-    np.testing.assert_array_equal(rows["statistic"], reference["statistic"])
+    if methods.load(method).hypotheses is methods.Method.hypotheses:
+        np.testing.assert_array_equal(rows["statistic"], reference["statistic"])
     assert ((rows["p_low"] <= rows["p_value"]) & (rows["p_value"] <= rows["p_high"]))[tested].all()
-    parts = [run(method, stack, range(start, start + 4)) for start in (0, 4)]
+    parts = [run(method, stack, range(start, start + 4), **changes) for start in (0, 4)]
     for name in ("status", "statistic", "p_value"):
         np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), rows[name])
+
+
+@pytest.mark.parametrize("method", ["naive", "bonferroni", "wo_pp"])
+def test_the_law_of_an_estimated_scale_is_that_of_every_method(method, stack):
+    """The beta law has heavier tails than the normal one: with the same statistic its p-values are larger."""
+    rows = run(method, stack)
+    tested, references = rows["status"] == "tested", len(np.unique(stack.groups[stack.roles == "reference"]))
+    t = np.abs(rows["statistic"][tested])
+    naive = 2 * stats.t.sf(t, references - 1)
+    if method == "naive":
+        np.testing.assert_allclose(rows["p_value"][tested], naive, rtol=1e-9)
+    elif method == "bonferroni":
+        np.testing.assert_allclose(rows["p_value"][tested], np.minimum(1, 2.0**256 * naive), rtol=1e-9)
+    else:
+        assert ((0 < rows["p_value"]) & (rows["p_value"] <= 1))[tested].all() and (rows["p_value"][tested] < 1).any()
+    known = run(method, stack, scale="held-out")
+    assert (known["status"] == rows["status"]).all() and (known["statistic"] != rows["statistic"])[tested].all()
 
 
 def test_anomalies_are_false_hypotheses_where_they_are_met(stack):
@@ -126,8 +148,8 @@ def test_set_up_uses_no_test_image(stack):
     one, two = (set_up(s, network, resolution=4) for s in (stack, other))
     assert one.detector.threshold == two.detector.threshold and repr(one) == repr(two)
     np.testing.assert_array_equal(one.references, two.references)
-    vector = np.arange(one.covariance.sd.size, dtype=float)
-    np.testing.assert_array_equal(one.covariance @ vector, two.covariance @ vector)
+    vector = np.arange(one.model.sd.size, dtype=float)
+    np.testing.assert_array_equal(one.model @ vector, two.model @ vector)
     assert len(one.references) == len(np.unique(stack.groups[stack.roles == "reference"]))
     marked = one.detector.scores(stack.of("noise"))[:, one.detector.within].max(1) > one.detector.threshold
     assert marked.mean() == pytest.approx(0.3, abs=0.05)
@@ -138,5 +160,7 @@ def test_set_up_mistakes():
     network = ComponentReconstruction(torch.from_numpy(stack.of("train")))
     with pytest.raises(InvalidInputError, match="flagged"):
         set_up(stack, network, flagged=1.0)
+    with pytest.raises(InvalidInputError, match="references or held-out"):
+        set_up(stack, network, scale="known")
     with pytest.raises(InvalidInputError, match="brick, grass, gravel"):
         next(read_texture("wood"))

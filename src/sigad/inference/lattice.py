@@ -24,7 +24,7 @@ from sigad.inference.hypothesis import Hypothesis
 from sigad.inference.points import Points
 from sigad.inference.region import Region
 from sigad.inference.result import TOLERANCE, Decision, Tolerance
-from sigad.inference.truncated import ALTERNATIVES, Alternative
+from sigad.inference.truncated import ALTERNATIVES, Alternative, unit
 
 COUNTED = 1e-30
 """A refinement counts the points that have more than this probability of the null law on either side."""
@@ -116,8 +116,9 @@ def lattice(
     Parameters
     ----------
     hypothesis : any; only its ``statistic``, ``null`` and ``same`` are asked for.
-    spacing : of the lattice, in the units of the statistic. It, cell and refinement must have been fixed without the
-        data under test; :class:`sigad.inference.spacing.Pilots` chooses them.
+    spacing : of the lattice, in the units of the statistic (where the covariance is estimated, in
+        :func:`~sigad.inference.truncated.unit`, as is the cell). It, cell and refinement must have been fixed without
+        the data under test; :class:`sigad.inference.spacing.Pilots` chooses them.
     cell : condition also on the cell [c * cell, (c + 1) * cell) that holds the statistic, which bounds the number of
         evaluations by cell / spacing and costs power.
     refinement : halve the spacing while too few lattice points lie in the truncation set.
@@ -136,8 +137,9 @@ def lattice(
     """
     started, enough = time.perf_counter(), Tolerance.of(tolerance)
     levels = _checked_levels(hypothesis, spacing, cell, refinement, alternative, batch)
-    tail = 1.0 if refinement is None else COUNTED
-    points = Points.of(float(hypothesis.statistic), hypothesis.null, spacing / 2**levels, cell, tail)
+    tail, length = 1.0 if refinement is None else COUNTED, unit(hypothesis.null)
+    cell = None if cell is None else cell * length
+    points = Points.of(float(hypothesis.statistic), hypothesis.null, spacing * length / 2**levels, cell, tail)
     share = None if rng is None else rng.uniform()
     low, high = 0.0, 1.0
     with _Questions(hypothesis, batch, len(points.index) - 2) as questions:

@@ -97,6 +97,16 @@ def support(null: Null) -> tuple[float, float]:
     return (-high if kind in ("normal", "signed-beta") else 0.0), high
 
 
+def unit(null: Null) -> float:
+    """A length on the line of a single statistic that is the same length of the data wherever the statistic lies.
+
+    1 for a known covariance. Where it is estimated, the estimate that the statistic is measured in moves with it, and
+    what stays is a share of the null's scale, here one that is about 1.
+    """
+    _, numbers, scale = _parts(null)
+    return 1.0 if scale is None else float(scale) / (2 * numbers[-1]) ** 0.5
+
+
 def of_statistics(null: Null, which) -> Null:
     """The null distributions of some of the statistics of a batch (which of them: anything that indexes an array)."""
     kind, numbers, scale = _parts(null)

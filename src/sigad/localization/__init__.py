@@ -7,7 +7,7 @@ the paper is in :mod:`sigad.models.diffusion`.
 from sigad.inference.covariance import AutoregressiveCovariance
 from sigad.inference.estimated import EstimatedScale
 from sigad.localization.coarse import Blocks, BoundingBox, CoarseMap, Parts
-from sigad.localization.contrast import Contrast, contrast
+from sigad.localization.contrast import Contrast, ReferenceScale, contrast
 from sigad.localization.detector import Detector, Localization
 from sigad.localization.hypothesis import MaskHypothesis
 from sigad.localization.test import LocalizationResult, localization_test
@@ -24,6 +24,7 @@ __all__ = [
     "LocalizationResult",
     "MaskHypothesis",
     "Parts",
+    "ReferenceScale",
     "contrast",
     "localization_test",
 ]

@@ -20,15 +20,15 @@ def permutation_pvalue(
     batch: int = 64,
     patience: int = 100,
 ) -> float:
-    """Share of the permutations of the pooled pixels of both images whose statistic exceeds the observed one in size.
+    """Share of the permutations of the pooled pixels of all images whose statistic exceeds the observed one in size.
 
-    The pixels are marked anew in every permuted image; permutations in which nothing is marked are drawn again.
+    The pixels are marked anew in every permuted test image; permutations in which nothing is marked are drawn again.
 
     Parameters
     ----------
     masks : marks the pixels (B, H, W) of images (B, C, H, W).
-    x, x_ref : (C, H, W).
-    statistic : of a mask and two images.
+    x, x_ref : (C, H, W), and the reference of that shape or (R, C, H, W), several.
+    statistic : of a mask, an image and its reference or references.
     permutations : how many that mark a pixel.
     patience : no more than so many times ``permutations`` draws are made.
 
@@ -42,10 +42,11 @@ def permutation_pvalue(
     while counted < permutations:
         if drawn >= patience * permutations:
             raise NumericalError(f"{drawn} permutations marked a pixel only {counted} times")
-        images = np.stack([rng.permutation(pooled) for _ in range(batch)]).reshape(batch, 2, *x.shape)
+        images = np.stack([rng.permutation(pooled) for _ in range(batch)]).reshape(batch, -1, *x.shape)
         drawn += batch
         marked = masks(images[:, 0])
         for which in np.flatnonzero(marked.any(axis=(1, 2)))[: permutations - counted]:
-            larger += abs(statistic(marked[which], *images[which])) > abs(observed)
+            dealt = images[which, 1:].reshape(x_ref.shape)
+            larger += abs(statistic(marked[which], images[which, 0], dealt)) > abs(observed)
             counted += 1
     return larger / permutations

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,7 @@ from sigad.data.image_noise import KINDS, HeldOut, ImageCovariance, choose
 from sigad.data.stack import ImageStack
 from sigad.errors import InvalidInputError
 from sigad.localization.coarse import CoarseMap, parse_resolution
+from sigad.localization.contrast import ReferenceScale
 from sigad.localization.detector import Detector
 from sigad.localization.regions import RegionsResult
 from sigad.localization.test import LocalizationResult, localization_test
@@ -25,14 +26,15 @@ class Setup:
     ----------
     detector : its module, threshold, filter and mask.
     coarse : the map from marked pixels to what is tested.
-    covariance : of the noise of one image; its ``scale`` is the spread that the statistic has on held-out patients.
-    references : (R, C, H, W), one normal image per patient: the mean of its own.
+    covariance : of the noise of one image: the chosen model with the scale of the references, or the model with the
+        spread that the statistic has on held-out patients as its ``scale``.
+    references : (R, C, H, W), of one patient each.
     noise : how every noise model did on held-out patients.
     """
 
     detector: Detector
     coarse: CoarseMap
-    covariance: ImageCovariance
+    covariance: ImageCovariance | ReferenceScale
     references: NDArray[np.float64]
     noise: Mapping[str, HeldOut]
 
@@ -40,8 +42,13 @@ class Setup:
         tried = ", ".join(f"{k} {h.log_likelihood:.3f} (spread {h.spread:.2f})" for k, h in self.noise.items())
         return (
             f"Setup(threshold {self.detector.threshold:.4g}, {len(self.references)} references, "
-            f"noise {type(self.covariance).__name__}; held-out log-likelihood per number: {tried})"
+            f"noise {type(self.model).__name__}; held-out log-likelihood per number: {tried})"
         )
+
+    @property
+    def model(self) -> ImageCovariance:
+        """The noise model, with its held-out scale."""
+        return self.covariance.shape if isinstance(self.covariance, ReferenceScale) else self.covariance
 
     def test(self, x: ArrayLike, **options: Any) -> LocalizationResult | RegionsResult:
         """:func:`sigad.localization.localization_test` of an image (C, H, W), with its other options."""
@@ -71,6 +78,7 @@ def set_up(
     resolution: int | ArrayLike | CoarseMap = 8,
     filter_size: int = 3,
     kinds: Sequence[str] = KINDS,
+    scale: Literal["references", "held-out"] = "references",
     seed: int = 0,
 ) -> Setup:
     """Choose a threshold, a noise model and references from the images of a stack that are not for testing.
@@ -85,8 +93,14 @@ def set_up(
         regions. It costs validity nothing.
     resolution, filter_size : of the test, fixed beforehand.
     kinds : noise models to choose from, :data:`sigad.data.image_noise.KINDS`.
-    seed : of the folds by which they are judged.
+    scale : of the noise. ``"references"``, what the references say about the very pixels that are tested, with the
+        exact law of an estimated scale (:class:`~sigad.localization.contrast.ReferenceScale`); each patient for the
+        reference gives one image, drawn at random. ``"held-out"``, the spread of the statistic on held-out patients,
+        taken for the truth; each patient gives the mean of its images.
+    seed : of the folds by which the models are judged, and of the references that are drawn.
     """
+    if scale not in ("references", "held-out"):
+        raise InvalidInputError(f"scale must be references or held-out, not {scale!r}")
     if not 0 < flagged < 1:
         raise InvalidInputError(f"flagged must lie between 0 and 1, not {flagged}")
     within, coarse = stack.common(), parse_resolution(resolution)
@@ -105,5 +119,13 @@ def set_up(
         )
     covariance, tried = choose(noise, stack.groups[stack.which("noise")], regions, seed=seed, kinds=kinds)
     groups = stack.groups[stack.which("reference")]
-    references = np.stack([reference[groups == group].mean(0) for group in np.unique(groups)])
-    return Setup(detector, coarse, covariance, references, tried)
+    own = [reference[groups == group] for group in np.unique(groups)]
+    if scale == "held-out":
+        return Setup(detector, coarse, covariance, np.stack([images.mean(0) for images in own]), tried)
+    if len(own) < 2:
+        raise InvalidInputError(
+            f"{stack.name} has one patient for the reference, which tells no scale: give more, or take scale='held-out'"
+        )
+    rng = np.random.default_rng(seed)
+    references = np.stack([images[rng.integers(len(images))] for images in own])
+    return Setup(detector, coarse, ReferenceScale(covariance), references, tried)

@@ -23,7 +23,7 @@ from sigad.inference.lattice import Lattice
 from sigad.inference.result import NOT_SELECTED, TESTED, TOLERANCE, Decision, TestResult, Tolerance
 from sigad.inference.truncated import Alternative, check_alternative
 from sigad.localization.coarse import CoarseMap, parse_resolution
-from sigad.localization.contrast import contrast
+from sigad.localization.contrast import ReferenceScale, contrast
 from sigad.localization.detector import Detector, Localization
 from sigad.localization.hypothesis import MaskHypothesis
 from sigad.localization.regions import RegionsResult, connected
@@ -102,7 +102,7 @@ def localization_test(
     x_ref: ArrayLike | Tensor,
     *,
     threshold: float,
-    covariance: Covariance | EstimatedScale,
+    covariance: Covariance | EstimatedScale | ReferenceScale,
     filter_size: int = 3,
     within: ArrayLike | None = None,
     per_region: bool = False,
@@ -134,7 +134,8 @@ def localization_test(
     covariance : of the noise of one image, known or estimated from independent data: a variance, or for the n = C*H*W
         numbers in row-major order (n,) variances, an (n, n) matrix, or an operator with ``@`` such as
         :class:`~sigad.inference.covariance.AutoregressiveCovariance`, which needs no matrix. If only its shape is
-        known, :class:`~sigad.inference.estimated.EstimatedScale`, for which the test is exact.
+        known, :class:`~sigad.inference.estimated.EstimatedScale`, or with several references
+        :class:`~sigad.localization.contrast.ReferenceScale`, for both of which the test is exact.
     filter_size : of the mean filter, odd.
     within : (H, W) bool, fixed beforehand; only these pixels may be marked, and are tested.
     per_region : one hypothesis for each connected component of the mask, instead of one for all of it. Each test
@@ -180,7 +181,7 @@ def localization_test(
     memory_budget = whole_number(memory_budget, "memory_budget", least=1)
     tolerance = Tolerance(0.0, 0.0) if exhaustive else Tolerance.of(tolerance)
     run = engine_of(engine, exhaustive=exhaustive, dtype=dtype or torch.float32)
-    multiply(covariance, np.zeros(x.size))  # checked before anything is selected
+    _check_covariance(covariance, x, x_ref)  # before anything is selected
     coarse = parse_resolution(resolution)
     coarse.tested(np.zeros((1, *x.shape[1:]), bool))
     detector = Detector(reconstruct, threshold=threshold, filter_size=filter_size, within=within)
@@ -220,6 +221,13 @@ def localization_test(
         results = [test(mask, time.perf_counter()) for mask in connected(pixels)]
         return RegionsResult.of(found, results, time.perf_counter() - started)
     return test(pixels, started) if pixels.any() else LocalizationResult.nothing(found, started)
+
+
+def _check_covariance(covariance: Covariance | EstimatedScale | ReferenceScale, x: NDArray, x_ref: NDArray) -> None:
+    if isinstance(covariance, ReferenceScale):
+        covariance.over(np.ones(x.shape), x_ref.reshape(-1, *x.shape))
+        covariance = covariance.shape
+    multiply(covariance, np.zeros(x.size))
 
 
 def checked_images(x: ArrayLike | Tensor, x_ref: ArrayLike | Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

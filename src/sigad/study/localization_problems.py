@@ -15,7 +15,7 @@ from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import Null, truncated_pvalue
 from sigad.line import piecewise
 from sigad.localization.coarse import PIXELS, CoarseMap, parse_resolution
-from sigad.localization.contrast import Contrast, contrast
+from sigad.localization.contrast import Contrast, ReferenceScale, contrast
 from sigad.localization.detector import Detector, Localization
 from sigad.localization.hypothesis import MaskHypothesis
 from sigad.localization.permutation import permutation_pvalue
@@ -40,7 +40,7 @@ class Trial:
     x: NDArray[np.float64]
     x_ref: NDArray[np.float64]
     signal: NDArray[np.float64]
-    covariance: Covariance
+    covariance: Covariance | ReferenceScale
     detector: Detector
     found: Localization
     draw_normals: Callable[[np.random.Generator, int], NDArray[np.float64]]
@@ -63,6 +63,11 @@ class Trial:
         return not self.signal[:, self.tested].sum()
 
     @property
+    def model(self) -> Covariance:
+        """The covariance, with the scale of its model where the test takes that of the references."""
+        return self.covariance.shape if isinstance(self.covariance, ReferenceScale) else self.covariance
+
+    @property
     def line(self) -> Contrast:
         """The tested statistic."""
         return contrast(self.tested, self.x, self.x_ref, self.covariance)
@@ -78,7 +83,6 @@ class LocalizationProblems:
     """B problems."""
 
     trials: tuple[Trial, ...]
-    null: Null = "normal"
 
     def __len__(self) -> int:
         return len(self.trials)
@@ -86,6 +90,15 @@ class LocalizationProblems:
     def __getitem__(self, which: NDArray) -> "LocalizationProblems":
         chosen = np.arange(len(self))[which]
         return LocalizationProblems(tuple(self.trials[i] for i in chosen))
+
+    @property
+    def null(self) -> Null:
+        """Law of the statistics without selection; of an estimated scale it has one parameter for each of them."""
+        laws = [trial.line.null if trial.selected else "normal" for trial in self.trials]
+        if all(law == "normal" for law in laws):
+            return "normal"
+        ((kind, b),) = {law[:2] for law in laws}
+        return kind, b, np.array([scale for _, _, scale in laws])
 
     @property
     def selected(self) -> NDArray[np.bool_]:
@@ -128,7 +141,9 @@ class LocalizationProblems:
     def over_conditioned(self) -> PValues:
         """The selective test without parametric programming: only the linear piece that holds the observation."""
         hypotheses = [trial.hypothesis for trial in self.trials]
-        return PValues.exact(np.array([float(truncated_pvalue(h.statistic, h.piece_region())) for h in hypotheses]), 1)
+        return PValues.exact(
+            np.array([float(truncated_pvalue(h.statistic, h.piece_region(), null=h.null)) for h in hypotheses]), 1
+        )
 
     def normals(self, streams: Sequence[Streams], count: int) -> Iterator["LocalizationProblems"]:
         """The problems of further normal images with the same detector and reference image."""
@@ -146,7 +161,7 @@ class LocalizationProblems:
                     trial.detector.with_threshold(trial.detector.threshold * float(np.sqrt(1 + tau**2))),
                     trial.x,
                     trial.x_ref,
-                    trial.covariance,
+                    trial.model,
                     tau=tau,
                     rng=stream.method(),
                 )

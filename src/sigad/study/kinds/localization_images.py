@@ -23,7 +23,7 @@ class LocalizationImages(Kind):
     before (threshold, noise model, references) comes from other patients, and so do the normal images that calibrate.
     Trials that draw one patient depend on one another, more so the fewer patients there are."""
 
-    offers = frozenset({"normals", "thinning"})
+    offers = frozenset({"normals", "pixels", "thinning"})
 
     dataset: str = setting("gravel", "name of the stack in `stacks`, config/datasets.yaml")
     size: int = setting(32, "side of the prepared images in pixels, a multiple of 8", low=8)
@@ -41,6 +41,11 @@ class LocalizationImages(Kind):
     resolution: int = setting(8, "side of the blocks that are tested; 1: the marked pixels (paper)", low=1)
     filter_size: int = setting(3, "side of the mean filter, odd", low=1, source="paper")
     noise: str = setting("best", "model of the noise; best: the largest held-out likelihood", choices=NOISE)
+    scale: str = setting(
+        "references",
+        "of the noise: that of the references over the tested pixels (exact), or of the model on held-out patients",
+        choices=("references", "held-out"),
+    )
 
     def check(self) -> None:
         if self.size % 8:
@@ -129,6 +134,7 @@ class LocalizationImages(Kind):
             resolution=self.resolution,
             filter_size=self.filter_size,
             kinds=KINDS if self.noise == "best" else (self.noise,),
+            scale=self.scale,
         )
 
     def cost(self) -> Cost:
