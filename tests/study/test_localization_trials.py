@@ -113,3 +113,13 @@ def test_settings_that_cannot_be_computed(changes):
     LocalizationSynthetic(**SETTING)
     with pytest.raises(ConfigurationError):
         LocalizationSynthetic(**SETTING | changes)
+
+
+def test_the_side_of_the_anomaly_can_be_set():
+    def side(**settings) -> float:
+        signal = draw_images(LocalizationSynthetic(size=16, signal=2.0, **settings), np.random.default_rng(0))[2]
+        return np.sqrt((signal == 2).sum())
+
+    assert side() == 5 and side(anomaly_size=3) == 3 and side(anomaly_size=16) == 16
+    with pytest.raises(ConfigurationError, match="must not exceed the 16 pixels"):
+        LocalizationSynthetic.of({"size": 16, "anomaly_size": 17})

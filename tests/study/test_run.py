@@ -101,6 +101,12 @@ class TestCuttingTheGrid:
         ({"settings": {"d": True}}, "d must be an integer, not True"),
         ({"settings": {"d": 2.5}}, "d must be an integer, not 2.5"),
         ({"settings": {"clusters": 0}}, "clusters must be at least 1, not 0"),
+        ({"plot": {"type": "rates", "x": "n", "y": "d", "caption": ""}}, r"plot.y: .*'d'"),
+        ({"plot": {"type": "rates", "x": "n", "y": "n", "panel": "n", "caption": ""}}, "no panel"),
+        (
+            {"plot": {"type": "rates", "x": "n", "y": "n", "caption": ""}, "grid": {"n": [20], "k": [2]}},
+            "of just these",
+        ),
         ({"settings": {"signal": float("nan")}}, "signal must be a number, not nan"),
         ({"grid": {"n": [20, "30"]}}, "at n=30: n must be an integer, not the text '30'"),
         ({"plot": {"type": "rates", "x": "d", "caption": ""}}, "plot.x"),

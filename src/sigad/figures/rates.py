@@ -7,6 +7,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from sigad.figures.style import METHODS, NAMES, STYLE, panel_title, series_style
+from sigad.study import methods
 
 COUNTS = (
     "n_trials",
@@ -22,9 +23,11 @@ COUNTS = (
 )
 
 
-def plotted(rates: pd.DataFrame, *, x: str, series: str = "method", panel: str | None = None) -> pd.DataFrame:
+def plotted(
+    rates: pd.DataFrame, *, x: str, y: str | None = None, series: str = "method", panel: str | None = None
+) -> pd.DataFrame:
     """What stands in the figure, and the counts behind it."""
-    return rates[[*dict.fromkeys(role for role in (x, panel, series, "method", "measure") if role), *COUNTS]]
+    return rates[[*dict.fromkeys(role for role in (x, y, panel, series, "method", "measure") if role), *COUNTS]]
 
 
 def plot_rates(
@@ -80,4 +83,37 @@ def plot_rates(
         if measure == "type1":
             handles[f"$\\alpha$ = {alpha:g}"] = plt.Line2D([], [], color="0.4", linewidth=0.8, linestyle="--")
         figure.legend(handles.values(), handles.keys(), loc="outside right center")
+    return figure
+
+
+def plot_surface(frame: pd.DataFrame, *, measure: str, x: str, y: str) -> Figure:
+    """Rates over x and y as shades with their numbers, a panel for each method.
+
+    ``frame`` has the columns x, y, ``method`` and ``rate``; the values of x and y stand at equal distances, in the
+    order of the frame. A rate that could not be measured, for nothing was detected, stays white.
+    """
+    panels = list(dict.fromkeys(frame["method"]))
+    columns, rows = list(dict.fromkeys(frame[x])), list(dict.fromkeys(frame[y]))
+    with sns.axes_style("white"), plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            1,
+            len(panels),
+            figsize=((0.55 * len(columns) + 0.6) * len(panels) + 1.2, 0.45 * len(rows) + 1.1),
+            sharey=True,
+            squeeze=False,
+            layout="constrained",
+        )
+        for axis, method in zip(axes[0], panels, strict=True):
+            table = frame[frame["method"] == method].pivot(index=y, columns=x, values="rate").loc[rows, columns]
+            drawn = axis.pcolormesh(table.to_numpy(dtype=float), vmin=0, vmax=1, cmap="viridis")
+            for (i, j), rate in np.ndenumerate(table.to_numpy(dtype=float)):
+                if np.isfinite(rate):
+                    colour = "white" if rate < 0.6 else "black"
+                    axis.text(j + 0.5, i + 0.5, f"{rate:.2f}", ha="center", va="center", fontsize=7, color=colour)
+            axis.set_xticks(np.arange(len(columns)) + 0.5, [str(value) for value in columns])
+            axis.set_yticks(np.arange(len(rows)) + 0.5, [str(value) for value in rows])
+            axis.set_xlabel(NAMES.get(x, x))
+            axis.set_title(methods.label(method))
+        axes[0, 0].set_ylabel(NAMES.get(y, y))
+        figure.colorbar(drawn, ax=list(axes[0]), label=NAMES[measure])
     return figure

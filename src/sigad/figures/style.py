@@ -35,6 +35,7 @@ NAMES = {
     "dataset": "data set",
     "components": "principal components",
     "size": "side of the image in pixels",
+    "anomaly_size": "side of the anomaly in pixels",
     "variance_images": "independent images from which the variance is estimated",
     "n_evaluations": "linear pieces",
     "seconds": "seconds per p-value",

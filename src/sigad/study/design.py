@@ -179,9 +179,11 @@ def _lay_out(name: str, entry: Mapping[str, Any], config: Mapping[str, Any], dat
     for key in fixed:
         if key in grid:
             raise ConfigurationError(f"{key!r} stands both under settings and in the grid")
-    for role in ("x", "panel", "series"):
+    for role in ("x", "y", "panel", "series"):
         if role in entry["plot"] and entry["plot"][role] not in grid:
             raise ConfigurationError(f"plot.{role}: {unknown('key of the grid', entry['plot'][role], grid)}")
+    if "y" in entry["plot"]:
+        _check_surface(entry["plot"], grid)
     settings = {}
     kind.of(fixed)
     for point, values in grid_points(grid).items():
@@ -218,6 +220,15 @@ def _lay_out(name: str, entry: Mapping[str, Any], config: Mapping[str, Any], dat
             parts[identifier] = cut(seconds, longest, size)
     repetitions = entry.get("repetitions", config["repetitions"])
     return Experiment(name, entry["kind"], measure, settings, chosen, parts, repetitions, dict(entry["plot"]))
+
+
+def _check_surface(plot: Mapping[str, Any], grid: Mapping[str, Any]) -> None:
+    """A surface shows one rate at each x and y in the panel of a method."""
+    others = [role for role in ("panel", "series") if role in plot]
+    if plot["type"] != "rates" or others:
+        raise ConfigurationError("plot.y makes a surface of rates with a panel for each method: no panel, no series")
+    if {plot.get("x"), plot["y"]} != set(grid):
+        raise ConfigurationError(f"a surface over x and y needs a grid of just these, not of {', '.join(grid)}")
 
 
 def _grid(grid: Mapping[str, Any], datasets: Sequence[str]) -> dict[str, list]:

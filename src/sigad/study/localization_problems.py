@@ -213,7 +213,7 @@ def draw_images(
     if setting.covariance == "ar1":
         values = correlated.color(values)
     x, x_ref = values[:2].reshape(2, 1, size, size)
-    signal, side = np.zeros((1, size, size)), size // 3
+    signal, side = np.zeros((1, size, size)), setting.anomaly_size or size // 3
     top, left = rng.integers(0, size - side + 1, 2)
     signal[0, top : top + side, left : left + side] = setting.signal
     # From normal images that are used for nothing else.

@@ -31,7 +31,8 @@ class LocalizationSynthetic(Kind):
         choices=("identity", "ar1"),
         source="paper",
     )
-    signal: float = setting(0, "on a random square whose side is a third of the image's", source="paper")
+    signal: float = setting(0, "on a random square", source="paper")
+    anomaly_size: int = setting(0, "side of that square in pixels; 0: a third of the image's, as in the paper", low=0)
     threshold: float = setting(0.8, "of the score", above=0, source="paper")
     filter_size: int = setting(3, "side of the mean filter, odd", low=1, source="paper")
     noise: str = setting("normal", "family of the noise", choices=noise.FAMILIES, source="paper")
@@ -50,6 +51,8 @@ class LocalizationSynthetic(Kind):
             raise ConfigurationError(f"size must be a multiple of {POOLINGS}, not {self.size}")
         if self.filter_size % 2 == 0:
             raise ConfigurationError(f"filter_size must be odd, not {self.filter_size}")
+        if self.anomaly_size > self.size:
+            raise ConfigurationError(f"anomaly_size must not exceed the {self.size} pixels of the image")
         if self.distance != 0:
             if self.covariance != "identity":
                 raise ConfigurationError("noise that is not normal has no correlation: set covariance to identity")
