@@ -26,12 +26,30 @@ def pilots(width, n=12):
 
 
 def test_wide_sets_take_a_coarse_lattice_and_narrow_ones_a_fine_one():
-    coarse, fine = (choose_spacing(pilots(width), evaluations=900) for width in (3.0, 0.1))
+    coarse, fine = (choose_spacing(pilots(width), evaluations=900) for width in (3.0, 0.5))
     assert coarse.engine.spacing > 2 * fine.engine.spacing
-    assert coarse.chosen.information > 0.3 > 0.1 > fine.chosen.information
+    assert coarse.chosen.power > 2 * fine.chosen.power > 0
     for choice in (coarse, fine):
         assert choice.chosen.evaluations <= 900 and choice.n_pilots == 12 and len(choice.candidates) == 24
         assert str(choice).startswith("chosen on 12 pilots: spacing")
+
+
+def test_power_is_what_the_test_has():
+    """Points of a lattice with known weights: rejected are the outermost ones that have 0.05 of the weight together."""
+    found = lattice(Intervals(0.3, np.array([[-0.9, 2.6]])), spacing=0.1, tolerance=0.0)
+    z, p = found.region[:, 0], []
+    for t in z:
+        own = lattice(Intervals(t, np.array([[-0.9, 2.6]])), spacing=0.1, tolerance=0.0)
+        p.append(own.p_value)
+    weights = np.exp(-(z**2) / 2) * np.cosh(2 * z)
+    expected = weights[np.array(p) <= 0.05].sum() / weights.sum()
+    assert 0.1 < expected < 0.9 and found.points.power(0.05, 2.0) == pytest.approx(expected, rel=1e-9)
+
+
+def test_where_no_lattice_has_power_the_own_weight_is_as_small_as_can_be():
+    choice = choose_spacing(pilots(0.1), evaluations=900)
+    assert choice.chosen.power == 0 and choice.engine.spacing == 0.0125
+    assert choice.chosen.own_weight == min(candidate.own_weight for candidate in choice.candidates)
 
 
 def test_each_pilot_is_evaluated_once():
@@ -47,7 +65,8 @@ def test_candidates_are_what_the_engine_finds():
     assert choice.engine.batch == 32
     for candidate in (choice.chosen, *choice.candidates[::7]):
         runs = [lattice(p, spacing=candidate.spacing, cell=candidate.cell, tolerance=0.01, batch=16) for p in given]
-        assert candidate.information == pytest.approx(np.mean([r.points.information() for r in runs]), rel=0.05)
+        power = np.mean([r.points.power(0.05, 3.0) for r in runs])
+        assert candidate.power == pytest.approx(power, rel=0.05, abs=1e-3)
         assert candidate.evaluations == pytest.approx(np.mean([r.n_evaluations for r in runs]), rel=0.05)
 
 

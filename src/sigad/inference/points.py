@@ -125,12 +125,16 @@ class Points:
         low, high = (min(1.0, len(events) * float(np.exp(min(log_p)))) for log_p in zip(*tails, strict=True))
         return low, high
 
-    def information(self) -> float:
-        """Variance of the statistic over the points known to be in the truncation set: the Fisher information about the
-        mean of a normal statistic that is left by what was conditioned on, of 1 that there is without."""
+    def power(self, level: float, tilt: float) -> float:
+        """The probability that the conservative two-sided p-value is at most ``level``, given what is conditioned on,
+        when the weight of each point z is multiplied by cosh(tilt z): a normal statistic then has the mean tilt or
+        minus tilt, by chance. Points that are not known to be in the truncation set do not count."""
         z, weights = self.z[self.inside], self.log_weights()[self.inside]
-        weights = np.exp(weights - np.logaddexp.reduce(weights))
-        return float(weights @ np.square(z - weights @ z))
+        order = np.argsort(-np.abs(z), kind="stable")
+        z, weights = np.abs(z[order]), weights[order]
+        rejected = np.logaddexp.accumulate(weights) - np.logaddexp.reduce(weights) <= np.log(level)
+        tilted = weights + np.logaddexp(tilt * z, -tilt * z)
+        return float(np.exp(np.logaddexp.reduce(tilted[rejected]) - np.logaddexp.reduce(tilted))) if len(z) else 0.0
 
     def mean_interval(self, level: float) -> tuple[float, float]:
         """Confidence interval for the mean of a normal statistic: the means that the conservative equal-tailed test

@@ -12,7 +12,10 @@ from sigad.inference.lattice import Lattice, LatticeSearch, lattice
 from sigad.inference.truncated import Null
 
 ENOUGH = 0.95
-"""The cheapest lattice that keeps this share of the information of the best one is chosen."""
+"""The cheapest lattice that keeps this share of the power of the best one is chosen."""
+
+LEVEL, TILT = 0.05, 3.0
+"""The power is that of a test at this level against effects of so many standard deviations."""
 
 BATCH = 16
 """Evaluations are counted in batches of this size."""
@@ -25,21 +28,21 @@ PRECISE = 1e-3
 class Candidate:
     """A lattice and what it gave on average over the pilots.
 
-    ``evaluations`` of the detector; ``information`` that is left about the mean (:meth:`Points.information`);
-    ``own_weight`` of the observed point.
+    ``evaluations`` of the detector; ``power`` of a test at the level 0.05 against an effect of three standard
+    deviations, given what is conditioned on (:meth:`Points.power`); ``own_weight`` of the observed point.
     """
 
     spacing: float
     cell: float | None
     evaluations: float
-    information: float
+    power: float
     own_weight: float
 
     def __str__(self) -> str:
         where = "the whole line" if self.cell is None else f"cells of {self.cell:g}"
         return (
-            f"spacing {self.spacing:g} on {where}: {self.evaluations:.0f} evaluations, information "
-            f"{self.information:.3f}, own weight {self.own_weight:.3f}"
+            f"spacing {self.spacing:g} on {where}: {self.evaluations:.0f} evaluations, power "
+            f"{self.power:.3f}, own weight {self.own_weight:.3f}"
         )
 
 
@@ -103,7 +106,8 @@ class Pilots(Lattice):
         return found
 
     def choose(self, *, evaluations: int = 400, levels: int = 5, cells: Sequence[float] = (4.0, 2.0, 1.0)) -> Choice:
-        """The cheapest lattice that keeps nearly all of the information that any within a number of evaluations keeps.
+        """The cheapest lattice that keeps nearly all of the power that any within a number of evaluations keeps; where
+        none has any, the one of the smallest own weight.
 
         Parameters
         ----------
@@ -121,15 +125,18 @@ class Pilots(Lattice):
         for cell in (None, *cells):
             for spacing in self.spacing * 2.0 ** np.arange(levels + 1):
                 runs = [lattice(pilot, spacing=spacing, cell=cell, tolerance=0.01, batch=BATCH) for pilot in recorded]
-                means = np.mean([(r.n_evaluations, r.points.information(), r.own_weight) for r in runs], axis=0)
+                means = np.mean([(r.n_evaluations, r.points.power(LEVEL, TILT), r.own_weight) for r in runs], axis=0)
                 candidates.append(Candidate(float(spacing), cell, *map(float, means)))
         affordable = [candidate for candidate in candidates if candidate.evaluations <= evaluations]
         if not affordable:
             raise InvalidInputError(
                 f"no lattice needs as few as {evaluations} evaluations; the cheapest: {min(candidates, key=_cost)}"
             )
-        best = max(candidate.information for candidate in affordable)
-        chosen = min((c for c in affordable if c.information >= ENOUGH * best), key=_cost)
+        best = max(candidate.power for candidate in affordable)
+        if best > 0:
+            chosen = min((c for c in affordable if c.power >= ENOUGH * best), key=_cost)
+        else:  # the own weight exceeds the level everywhere
+            chosen = min(affordable, key=lambda candidate: candidate.own_weight)
         engine = Lattice(spacing=chosen.spacing, cell=chosen.cell, rng=self.rng, batch=self.batch)
         return Choice(engine, chosen, tuple(candidates), len(self.found))
 
