@@ -1,6 +1,7 @@
 """Covariances of noise: one check for all tests, and products that need no matrix."""
 
 from collections.abc import Callable
+from typing import Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -51,7 +52,20 @@ class AutoregressiveCovariance:
         return lfilter([1.0], [1.0, -self.correlation], values, axis=-1)
 
 
-Covariance = float | ArrayLike | AutoregressiveCovariance
+class Operator(Protocol):
+    """A covariance that is known by its products: :class:`AutoregressiveCovariance`, or scipy's LinearOperator."""
+
+    def __matmul__(self, vector: NDArray[np.float64], /) -> ArrayLike: ...
+
+
+Covariance = float | ArrayLike | Operator
+
+
+def _is_operator(covariance: Covariance) -> TypeGuard[Operator]:
+    """Whether it is neither an array nor a tensor, which have products too."""
+    return (
+        not isinstance(covariance, np.ndarray) and hasattr(covariance, "__matmul__") and not hasattr(covariance, "cpu")
+    )
 
 
 def check_variances(variances: ArrayLike) -> NDArray[np.float64]:
@@ -76,14 +90,14 @@ def check_matrix(covariance: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np
         raise InvalidInputError("the covariance matrix must be symmetric")
     covariance = (covariance + transposed) / 2
     try:
-        return covariance, np.linalg.cholesky(covariance)
+        return covariance, np.asarray(np.linalg.cholesky(covariance), np.float64)
     except np.linalg.LinAlgError as error:
         raise InvalidInputError(
             "the covariance matrix must be positive definite: drop columns that depend on others, or shrink it"
         ) from error
 
 
-def whitened(rows: NDArray[np.float64], covariance: ArrayLike) -> NDArray[np.float64]:
+def whitened(rows: NDArray[np.float64], covariance: Covariance) -> NDArray[np.float64]:
     """Each row v of (B, d) as L^-1 v with L L' = Sigma: its length is (v' Sigma^-1 v)^(1/2).
 
     Parameters
@@ -94,7 +108,7 @@ def whitened(rows: NDArray[np.float64], covariance: ArrayLike) -> NDArray[np.flo
     Raises
     ------
     InvalidInputError
-        for shapes that do not fit, NaN, or a covariance that is not positive definite.
+        for shapes that do not fit, NaN, a covariance that is not positive definite, or an operator.
     """
     b, d = rows.shape
     covariance = real_array(covariance, "covariance")
@@ -111,7 +125,8 @@ def solved(factor: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np
     """L^-1 v for each row v of (B, d), with lower triangular factors L (d, d) or (B, d, d)."""
     if factor.ndim == 2 and len(factor) > _LARGE:
         return np.stack([linalg.solve_triangular(factor, row, lower=True) for row in rows])
-    return np.linalg.solve(np.broadcast_to(factor, (len(rows), *factor.shape[-2:])), rows[..., None])[..., 0]
+    factors = np.broadcast_to(factor, (len(rows), *factor.shape[-2:]))
+    return np.asarray(np.linalg.solve(factors, rows[..., None])[..., 0], np.float64)
 
 
 def multiplication(covariance: Covariance, n: int) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
@@ -128,7 +143,7 @@ def multiplication(covariance: Covariance, n: int) -> Callable[[NDArray[np.float
     InvalidInputError
         for shapes that do not fit, values that are not finite, or a covariance that is not positive definite.
     """
-    if not isinstance(covariance, np.ndarray) and hasattr(covariance, "__matmul__") and not hasattr(covariance, "cpu"):
+    if _is_operator(covariance):
 
         def multiply(vector: NDArray[np.float64]) -> NDArray[np.float64]:
             product = np.asarray(covariance @ vector, np.float64)
@@ -167,9 +182,10 @@ def noise(covariance: Covariance, shape: tuple[int, ...], rng: np.random.Generat
         for a shape that does not fit, or a covariance that is not positive definite or known by its products only.
     """
     white = rng.standard_normal(shape)
-    if hasattr(covariance, "color"):
-        return covariance.color(white.ravel()).reshape(shape)
-    if not isinstance(covariance, np.ndarray) and hasattr(covariance, "__matmul__") and not hasattr(covariance, "cpu"):
+    color = getattr(covariance, "color", None)
+    if color is not None:
+        return color(white.ravel()).reshape(shape)
+    if _is_operator(covariance):
         raise InvalidInputError("noise cannot be drawn from the products of a covariance: pass a matrix or variances")
     covariance = real_array(covariance, "covariance")
     if covariance.ndim == 0:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sigad.errors import InvalidInputError, NumericalError
 from sigad.inference import region as rg
@@ -200,7 +201,7 @@ def _window(statistic: float, null: Null) -> tuple[float, float]:
     return statistic - _where(lambda z: log_mass(0.0, statistic - z, null), 0.0, goal, statistic), upper
 
 
-def _where(decreasing: Callable[[float], float], start: float, goal: float, end: float = np.inf) -> float:
+def _where(decreasing: Callable[[float], NDArray], start: float, goal: float, end: float = np.inf) -> float:
     """The smallest z >= start, to six digits, with decreasing(z) <= goal, by bisection."""
     step = 1.0
     while start + step < end and decreasing(start + step) > goal:

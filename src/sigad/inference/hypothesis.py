@@ -112,7 +112,8 @@ class PiecewiseHypothesis(Hypothesis):
 
         Raises NumericalError where the statistic is a breakpoint (to rounding), so that two pieces hold it.
         """
-        around = self.statistic + SLACK * self.resolution * np.array([-1.0, 1.0])
+        reach = SLACK * self.resolution
+        around = (self.statistic - reach, self.statistic + reach)
         # By a restriction of its own: those kept choose their windows by what they have seen.
         if any(len(_breakpoints(part)) > 2 for part in self.restriction(torch.float64).chunks(around)):
             raise NumericalError("the observation lies between two linear pieces of the detector: values are rounded")

@@ -97,7 +97,7 @@ def complement(region: ArrayLike) -> Region:
 def contains(region: ArrayLike, points: ArrayLike) -> NDArray[np.bool_]:
     """Whether each point (...,) lies in the region (..., m, 2); bounds belong to the region."""
     region, points = np.asarray(region, dtype=np.float64), np.asarray(points, dtype=np.float64)
-    return ((region[..., 0] <= points[..., None]) & (points[..., None] <= region[..., 1])).any(axis=-1)
+    return np.logical_or.reduce((region[..., 0] <= points[..., None]) & (points[..., None] <= region[..., 1]), axis=-1)
 
 
 def component(region: ArrayLike, point: float) -> Region:

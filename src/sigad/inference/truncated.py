@@ -16,7 +16,8 @@ The scale is a number, or an array (...,) with one for each statistic of a batch
 Source: Lee et al. (2016) for the truncated normal; Niihori et al. (NeurIPS 2025), Theorem 4.1, for the truncated chi.
 """
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,7 +38,7 @@ Alternative = Literal["two-sided", "equal-tailed", "greater", "less"]
 ALTERNATIVES = ("two-sided", "equal-tailed", "greater", "less")
 
 
-def check_alternative(alternative: Alternative) -> None:
+def check_alternative(alternative: str) -> None:
     """Raise InvalidInputError for what is no alternative."""
     if alternative not in ALTERNATIVES:
         raise InvalidInputError(f"alternative must be one of {', '.join(ALTERNATIVES)}, not {alternative!r}")
@@ -57,7 +58,7 @@ def log_mass(lower: ArrayLike, upper: ArrayLike, null: Null = "normal") -> NDArr
     lower, upper = np.broadcast_arrays(lower, upper)
     if kind == "signed-beta":
         # Its absolute value has the law of half the mass; an interval that holds 0 has a part on either side.
-        half = ("beta", 0.5, *numbers, 1.0)
+        half: Null = ("beta", 0.5, numbers[0], 1.0)
         sides = [log_mass(np.maximum(lower, 0.0), upper, half), log_mass(np.maximum(-upper, 0.0), -lower, half)]
         return np.logaddexp(*sides) - np.log(2)
     if kind == "normal":
@@ -109,13 +110,25 @@ def unit(null: Null) -> float:
 
 def of_statistics(null: Null, which) -> Null:
     """The null distributions of some of the statistics of a batch (which of them: anything that indexes an array)."""
-    kind, numbers, scale = _parts(null)
-    return null if scale is None or not scale.ndim else (kind, *numbers, scale[which])
+    scale = _parts(null)[2]
+    return null if scale is None or not scale.ndim else _of_scale(null, scale[which])
 
 
-def _parts(null: Null) -> tuple[str, tuple[float, ...], NDArray | None]:
+def _of_scale(null: Null, scale: ArrayLike) -> Null:
+    """The same null distribution, but of this scale, where it has one."""
+    if isinstance(null, str):
+        return null
+    if null[0] == "beta":
+        return "beta", null[1], null[2], scale
+    if null[0] == "signed-beta":
+        return "signed-beta", null[1], scale
+    return null
+
+
+def _parts(null: Any) -> tuple[str, tuple[float, ...], NDArray | None]:
     """The name of a null distribution, its parameters, and its scale; InvalidInputError unless it is one."""
-    kind, *numbers = [null] if isinstance(null, str) else null if isinstance(null, (tuple, list)) and null else [None]
+    parts: Sequence[Any] = [null] if isinstance(null, str) else null if isinstance(null, (tuple, list)) else []
+    kind, *numbers = parts or [None]
     scale = None
     if kind in ("beta", "signed-beta") and len(numbers) == (3 if kind == "beta" else 2):
         *numbers, scale = numbers
@@ -286,7 +299,7 @@ def _checked(
     """Statistic and region in units of the null's scale, the null with scale 1, and the scale (...,)."""
     statistic, region = np.asarray(statistic, np.float64), np.asarray(region, np.float64)
     check_alternative(alternative)
-    kind, numbers, scale = _parts(null)
+    scale = _parts(null)[2]
     if region.ndim < 2 or region.shape[-1] != 2 or np.isnan(region).any():
         raise InvalidInputError(f"region must have shape (..., m, 2) without NaN, not {region.shape}")
     if not np.isfinite(statistic).all():
@@ -301,7 +314,7 @@ def _checked(
         return statistic, region, null, np.ones(())
     if (np.abs(statistic) > scale).any():
         raise InvalidInputError("the statistic must not exceed the scale of its null distribution")
-    return statistic / scale, region / scale[..., None, None], (kind, *numbers, 1.0), scale
+    return statistic / scale, region / scale[..., None, None], _of_scale(null, 1.0), scale
 
 
 def truncated_pvalue(

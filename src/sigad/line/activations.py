@@ -27,6 +27,10 @@ class PiecewiseLinear(nn.Module):
         sup_error: largest distance from the function it replaces, over the real line (for information).
     """
 
+    knots: Tensor
+    values: Tensor
+    tails: Tensor
+
     def __init__(self, knots: Tensor, values: Tensor, tails: tuple[float, float], sup_error: float = 0.0):
         super().__init__()
         self.register_buffer("knots", knots.clone())
@@ -108,7 +112,7 @@ def _activation(part: nn.Module, names: set[str]) -> str | None:
 
 def _interpolant(activation: nn.Module, tails: tuple[float, float], knots: int, like: Tensor) -> PiecewiseLinear:
     f = copy.copy(activation)
-    f.inplace = False
+    vars(f)["inplace"] = False  # of those that have this option
     x = torch.linspace(-8, 8, 16001, dtype=torch.float64)
     y = f(x)
     bend = torch.zeros_like(x)

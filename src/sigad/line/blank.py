@@ -24,12 +24,14 @@ class Blank(LineFunction):
     def of_tensor(cls, tensor: Tensor, windows: Tensor, views: weakref.WeakSet | None = None) -> "Blank":
         ends = windows.flatten()
         self = cls.of(ends, tensor.expand(len(ends), *tensor.shape), windows)
-        self.tensor, self.views = tensor, weakref.WeakSet() if views is None else views
-        self.views.add(self)
+        views = weakref.WeakSet() if views is None else views
+        self.tensor, self.views = tensor, views
+        views.add(self)
         return self
 
     def become_functions(self) -> None:
         """It, and what shares its memory, are functions from now on."""
+        assert self.views is not None, "a blank is always among the views of its memory"
         for view in list(self.views):
             tensor = view.tensor
             view.place = functools.partial(_places, tensor)
@@ -68,7 +70,7 @@ def _without_blanks(func, args: tuple, kwargs: dict):
         for blank in blanks:
             if leaf is blank.tensor:
                 return blank
-            if torch._C._is_alias_of(leaf, blank.tensor):
+            if torch._C._is_alias_of(leaf, blank.tensor):  # ty: ignore[missing-attribute] not in torch's stubs
                 return Blank.of_tensor(leaf, blank.windows, blank.views)
         return leaf
 

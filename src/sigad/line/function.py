@@ -38,6 +38,10 @@ WAY_OUT = {
 }
 
 
+def _format(self: object, format_spec: str) -> str:
+    return object.__format__(self, format_spec)
+
+
 class LineFunction(Tensor):
     """A continuous piecewise-linear function on a window [a, b] of the real line, with tensors as values.
 
@@ -61,7 +65,7 @@ class LineFunction(Tensor):
     # difference; witness.py finds out.
 
     __array_ufunc__ = None  # numpy operands leave the operation to us
-    __hash__, __format__, __dir__ = object.__hash__, object.__format__, object.__dir__
+    __hash__, __format__, __dir__ = object.__hash__, _format, object.__dir__
 
     def __new__(cls, breakpoints: Tensor, values: Tensor):
         if breakpoints.ndim != 1 or breakpoints.dtype != torch.float64 or len(breakpoints) < 2:
@@ -88,7 +92,7 @@ class LineFunction(Tensor):
         return self
 
     @classmethod
-    def like(cls, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Self:
+    def like(cls, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Self:
         """What torch takes for a tensor of this shape, without memory and without a function yet."""
         return Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=device)
 
@@ -109,7 +113,7 @@ class LineFunction(Tensor):
     @property
     def shape(self) -> torch.Size:
         """Shape of the value at one point."""
-        return self.values.shape[1:]
+        return self.values.shape[1:]  # ty: ignore[invalid-explicit-return] a slice of a Size is one, ty says a tuple
 
     @property
     def dtype(self) -> torch.dtype:
@@ -153,16 +157,16 @@ class LineFunction(Tensor):
         width = (self.breakpoints[1:] - self.breakpoints[:-1]).reshape(-1, *[1] * len(self.shape))
         return ((self.values[1:].double() - self.values[:-1].double()) / width).to(self.values.dtype)
 
-    def __repr__(self) -> str:
+    def __repr__(self, *, tensor_contents: object = None) -> str:
         return f"LineFunction(shape={tuple(self.shape)}, pieces={self.pieces}, window={self.window})"
 
     def __deepcopy__(self, memo: dict) -> "LineFunction":
         return memo.setdefault(id(self), self.derive(self.values.clone()))
 
-    def __copy__(self) -> "LineFunction":
+    def __copy__(self) -> Tensor:
         return self.detach()  # as for tensors, which then share memory
 
-    def __reduce_ex__(self, protocol):
+    def __reduce_ex__(self, proto):
         return LineFunction.of, (self.breakpoints, self.values, self.windows)
 
     @classmethod
@@ -177,7 +181,7 @@ class LineFunction(Tensor):
         return result
 
     @classmethod
-    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):  # ty: ignore[incompatible-method-override] torch's is no method
         raise unsupported(func, "comes from code that torch does not run in Python, scripted or compiled, for instance")
 
 
@@ -187,14 +191,16 @@ class Jumping(Tensor):
     A module may receive them and leave them alone. Everything else is refused.
     """
 
-    __hash__, __format__, __dir__ = object.__hash__, object.__format__, object.__dir__
+    source: str
+
+    __hash__, __format__, __dir__ = object.__hash__, _format, object.__dir__
 
     def __new__(cls, source: Callable, shape: torch.Size, device: torch.device):
         self = Tensor._make_wrapper_subclass(cls, shape, dtype=torch.int64, device=device)
         self.source = func_name(source)
         return self
 
-    def __repr__(self) -> str:
+    def __repr__(self, *, tensor_contents: object = None) -> str:
         return f"Jumping(the indices that '{self.source}' returns)"
 
     @classmethod
@@ -205,7 +211,7 @@ class Jumping(Tensor):
         )
 
     @classmethod
-    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):  # ty: ignore[incompatible-method-override] as above
         return cls.__torch_function__(func, types)
 
 
@@ -241,7 +247,7 @@ def unsupported(func: Callable, why: str = "is neither affine nor piecewise line
 def func_name(func: Callable) -> str:
     """The name of a torch function; for the getter of a Tensor attribute, the name of the attribute."""
     name = getattr(func, "__name__", str(func))
-    return getattr(func.__self__, "__name__", name) if name == "__get__" else name
+    return getattr(getattr(func, "__self__", None), "__name__", name) if name == "__get__" else name
 
 
 def rule(*funcs: Callable):

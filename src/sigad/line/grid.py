@@ -113,7 +113,8 @@ def _greater(rows: Tensor, level: float | Tensor) -> Tensor:
 def _nonzero(words: Tensor) -> tuple[Tensor, Tensor]:
     """Rows and columns of the numbers of a matrix that are not zero; on a CPU by numpy, for the same reason."""
     if words.device.type != "cpu":
-        return torch.nonzero(words, as_tuple=True)
+        row, column = torch.nonzero(words, as_tuple=True)
+        return row, column
     found = torch.from_numpy(np.flatnonzero(words.numpy() != 0))
     return found // words.shape[1], found % words.shape[1]
 

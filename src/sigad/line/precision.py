@@ -3,8 +3,12 @@
 import contextlib
 import threading
 from collections.abc import Generator
+from operator import attrgetter
 
 import torch
+
+_KINDS = attrgetter("cudnn.conv", "cuda.matmul", "mkldnn.conv", "mkldnn.matmul")
+"""The settings among torch.backends, whose modules are replaced by objects when they are imported."""
 
 _LOCK = threading.Lock()
 _WITHIN: list[list[str]] = []
@@ -19,12 +23,7 @@ def full_precision(device: torch.device) -> Generator[None]:
     loses short intervals. Automatic mixed precision around the block is off within it. The last thread to leave puts
     the settings back.
     """
-    kinds = (
-        torch.backends.cudnn.conv,
-        torch.backends.cuda.matmul,
-        torch.backends.mkldnn.conv,
-        torch.backends.mkldnn.matmul,
-    )
+    kinds = _KINDS(torch.backends)
     mixed = torch.amp.is_autocast_available(device.type)
     with _LOCK:
         _WITHIN.append(_WITHIN[0] if _WITHIN else [kind.fp32_precision for kind in kinds])

@@ -6,6 +6,7 @@ product of two arguments to FACTORS; what runs on a batch (N, C, *spatial) to BA
 """
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -66,7 +67,22 @@ def only_first(func, args: tuple, kwargs: dict) -> tuple[LineFunction, tuple]:
     return f, rest
 
 
-@rule(*named(VIEWS), torch.Tensor.unfold, torch.Tensor.T.__get__, torch.Tensor.mT.__get__, torch.Tensor.__getitem__)
+INSTEAD: dict[str, Callable] = {
+    # The layout in memory is ours to choose, so what is a view in torch may need a copy here.
+    "view": torch.Tensor.reshape,
+    "view_as": torch.Tensor.reshape_as,
+    # An alias, which vmap does not know.
+    "moveaxis": torch.movedim,
+}
+"""What is done in place of some views."""
+
+
+def getters(names: str) -> list[Callable]:
+    """What torch hands over when an attribute of a tensor is read."""
+    return [getattr(torch.Tensor, name).__get__ for name in names.split()]
+
+
+@rule(*named(VIEWS), torch.Tensor.unfold, *getters("T mT"), torch.Tensor.__getitem__)
 @outermost
 def view(func, args, kwargs):
     args = (args[0] if args else kwargs.pop("input"), *args[1:])
@@ -77,22 +93,17 @@ def view(func, args, kwargs):
         args = (f, *(torch.empty(a.shape, device=f.device) if depends(a) else a for a in args[1:]))
         if not depends(f):
             return func(*args, **kwargs)
-    if name == "view":  # the layout in memory is ours to choose, so what is a view in torch may need a copy here
-        if kwargs or isinstance(args[1], torch.dtype):
-            raise unsupported(func, "reinterprets the memory")
-        func = torch.Tensor.reshape
-    if name == "view_as":
-        func = torch.Tensor.reshape_as
-    if name == "moveaxis":
-        func = torch.movedim  # an alias, which vmap does not know
-    result = pointwise(func, args, kwargs)
+    if name == "view" and (kwargs or isinstance(args[1], torch.dtype)):
+        raise unsupported(func, "reinterprets the memory")
+    act = INSTEAD.get(name, func)
+    result = pointwise(act, args, kwargs)
     if name == "__getitem__" and not _slices(args[1]):
         return result
     several = isinstance(result, (tuple, list))
     for i, part in enumerate(result if several else [result]):
 
         def step(place: Tensor, i=i) -> Tensor:
-            made = func(place, *args[1:], **kwargs)
+            made = act(place, *args[1:], **kwargs)
             return made[i] if several else made
 
         repeats = part.shape.numel() > f.shape.numel() or name == "unfold"
@@ -192,9 +203,10 @@ def batched(func, args, kwargs):
     if func in (F.conv1d, F.conv2d, F.conv3d):
         given = dict(zip(("weight", "bias", "stride", "padding", "dilation", "groups"), rest, strict=False)) | kwargs
         if given.pop("groups", 1) == 1:
-            parameters = given.pop("weight"), given.pop("bias", None)
-            wait = isinstance(f, Deferred) and worth_waiting(f, parameters[0])
-            return (convolve if wait else convolution)(func, f, *parameters, given)
+            weight, bias = given.pop("weight"), given.pop("bias", None)
+            if isinstance(f, Deferred) and worth_waiting(f, weight):
+                return convolve(func, f, weight, bias, given)
+            return convolution(func, f, weight, bias, given)
     return f.derive(over_batch(func, f, rest, kwargs, BATCHED[func_name(func)]))
 
 
@@ -204,7 +216,7 @@ def interpolate(func, args, kwargs):
     if f.ndim > 2 and f.shape[0] == 1:
         names = ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor", "antialias")
         given = dict(zip(names, rest, strict=False)) | kwargs
-        return Deferred([f], resize=functools.partial(func, **given))
+        return Deferred([f], None, functools.partial(func, **given))
     return f.derive(over_batch(func, f, rest, kwargs, f.ndim - 2))
 
 
@@ -239,8 +251,8 @@ def dropout(func, args, kwargs):
 
 @rule(torch.Tensor.to, torch.Tensor.type_as, torch.Tensor.float, torch.Tensor.double, torch.Tensor.type)
 def convert(func, args, kwargs):
-    f, *rest = (torch.empty_like(a.values[0]) if depends(a) and i else a for i, a in enumerate(args))
-    if not depends(f):
+    f, *rest = args[0], *(torch.empty_like(a.values[0]) if depends(a) else a for a in args[1:])
+    if not isinstance(f, LineFunction):
         return func(f, *rest, **kwargs)
     value = func(torch.empty([1] * f.ndim, dtype=f.dtype, device=f.device), *rest, **kwargs)
     if not isinstance(value, Tensor) or value.dtype not in (torch.float32, torch.float64):
@@ -310,18 +322,15 @@ def fill(func, args, kwargs):
     writable(func, target)
     given = [*args[1:], *(kwargs[name] for name in ("src", "other", "value") if name in kwargs), 0.0]
     source = given[0]
-    if not depends(source):  # copied: who holds it may change it
-        source = torch.as_tensor(source, dtype=target.dtype, device=target.device).clone()
     readable(func, target, source, lambda place: place)
     if depends(source):
-        source = pointwise(torch.broadcast_to, (source, target.shape), {})
-    else:
-        source = target.derive(source.expand(len(target.breakpoints), *target.shape))
-    return overwrite(func, target, source)
+        return overwrite(func, target, pointwise(torch.broadcast_to, (source, target.shape), {}))
+    number = torch.as_tensor(source, dtype=target.dtype, device=target.device).clone()  # who holds it may change it
+    return overwrite(func, target, target.derive(number.expand(len(target.breakpoints), *target.shape)))
 
 
 @rule(*named(QUERIES, inplace=False), torch.Tensor.__len__)
-@rule(*[getattr(torch.Tensor, name).__get__ for name in PROPERTIES.split()])
+@rule(*getters(PROPERTIES))
 def query(func, args, kwargs):
     """What does not depend on t: a tensor of the same shape answers. The values stay as they are, or uncomputed."""
     (f, *_) = functions = [a for a in (*args, *kwargs.values()) if depends(a)]

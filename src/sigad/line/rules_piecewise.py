@@ -5,6 +5,7 @@ use `bend_at_envelope`. Then add a sample call to tests/line/test_rules.py.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -88,16 +89,20 @@ def threshold(func, args, kwargs):
     return given["input"].clamp(min=given["value"])
 
 
+BOUNDS: dict[str, Callable] = {"min": torch.maximum, "max": torch.minimum}
+"""What the arguments of clamp do."""
+
+
 @rule(*named("clamp clip clamp_min clamp_max"))
 @outermost
 def clamp(func, args, kwargs):
     names = ("input", "max", "min") if func.__name__ == "clamp_max" else ("input", "min", "max")
     given = dict(zip(names, args, strict=False)) | kwargs
     result = given["input"]
-    for side, extremum in (("min", torch.maximum), ("max", torch.minimum)):
+    for side, further in BOUNDS.items():
         bound = given.get(side)
         if isinstance(bound, (Tensor, LineFunction)):
-            result = extremum(result, bound)
+            result = further(result, bound)
         elif bound is not None:
             result = pointwise(torch.clamp, (bend_at(result, (bound,)),), {side: bound})
     return result
@@ -108,7 +113,7 @@ def clamp(func, args, kwargs):
 def extremum(func, args, kwargs):
     pair = (*args, *kwargs.values())
     both = align([x for x in pair if isinstance(x, LineFunction)])
-    points = bend_at(torch.sub(*pair), (0.0,)).breakpoints
+    points = bend_at(pointwise(torch.sub, pair, {}), (0.0,)).breakpoints
     moved = iter([x.at(points) for x in both])
     return pointwise(func, tuple(next(moved) if isinstance(x, LineFunction) else x for x in pair), {})
 
@@ -146,7 +151,8 @@ def reduce(func, args, kwargs):
     if not f.ndim:
         return f.derive(f.values)
     kept = [d for d in range(f.ndim) if d not in dims]
-    groups = f.permute(*kept, *sorted(dims)).reshape(-1, math.prod(f.shape[d] for d in dims)).values
+    rows = f.values.permute(0, *(d + 1 for d in (*kept, *sorted(dims))))
+    groups = rows.reshape(len(rows), -1, math.prod(f.shape[d] for d in dims))
     groups = groups if func.__name__ == "amax" else -groups
     bent = bend_at_envelope(f, groups.argmax(2), lambda row, p: groups[row, p])
     return pointwise(func, (bent, sorted(dims), given.get("keepdim", False)), {})
@@ -160,7 +166,7 @@ def sorted_values(f: LineFunction, dim: int, descending: bool) -> LineFunction:
     """The numbers of f along an axis in order: each linear between the places where two of them cross."""
     if not f.ndim:
         return f.derive(f.values)
-    rows = f.movedim(dim, -1).values
+    rows = f.values.movedim(dim + 1 if dim >= 0 else dim, -1)
     n = rows.shape[-1]
     rows = rows.reshape(len(rows), -1, n)
     order = torch.argsort(rows, dim=2, stable=True)
@@ -214,7 +220,7 @@ def kth_value(func, args, kwargs):
     f, rest = only_first(func, args, kwargs)
     median = func.__name__ == "median"
     if median and not rest and not kwargs:
-        f = f.flatten()
+        f = pointwise(torch.flatten, (f,), {})
         return pointwise(torch.select, (sorted_values(f, 0, False), 0, (len(f) - 1) // 2), {})
     given = dict(zip(("dim", "keepdim") if median else ("k", "dim", "keepdim"), rest, strict=False)) | kwargs
     dim = given.get("dim", -1)
@@ -288,12 +294,6 @@ for _n in (1, 2, 3):
 
 def _windows(size, out, options: dict | None, device) -> Tensor:
     """Positions in a plane of `size` that each place of `out` sees, (places, n), -1 for none. No options: adaptive."""
-
-    def option(name: str, axis: int, default):
-        value = options.get(name)
-        value = default if value is None or value == [] else value
-        return value if isinstance(value, int) else value[axis % len(value)]
-
     flat = torch.zeros(1, 1, dtype=torch.int64, device=device)
     for axis, (n, m) in enumerate(zip(size, out, strict=True)):
         place = torch.arange(m, device=device)[:, None]
@@ -302,14 +302,20 @@ def _windows(size, out, options: dict | None, device) -> Tensor:
             seen = start + torch.arange(int(-(-n // m)) + 1, device=device)
             inside = seen < stop
         else:
-            kernel = option("kernel_size", axis, None)
-            start = place * option("stride", axis, kernel) - option("padding", axis, 0)
-            seen = start + option("dilation", axis, 1) * torch.arange(kernel, device=device)
+            kernel = _option(options, "kernel_size", axis, None)
+            start = place * _option(options, "stride", axis, kernel) - _option(options, "padding", axis, 0)
+            seen = start + _option(options, "dilation", axis, 1) * torch.arange(kernel, device=device)
             inside = (seen >= 0) & (seen < n)
         grown = flat[:, None, :, None] * n + seen[None, :, None, :]
         valid = (flat >= 0)[:, None, :, None] & inside[None, :, None, :]
         flat = torch.where(valid, grown, -1).flatten(2).flatten(0, 1)
     return flat
+
+
+def _option(options: dict, name: str, axis: int, default):
+    value = options.get(name)
+    value = default if value is None or value == [] else value
+    return value if isinstance(value, int) else value[axis % len(value)]
 
 
 @rule(piecewise_linear)

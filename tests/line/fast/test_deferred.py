@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sigad.errors import UnsupportedOperationError
 from sigad.line import LineFunction, restrict
 from sigad.line.fast import deferred as deferring
 from sigad.line.fast.deferred import Deferred
@@ -124,3 +125,11 @@ def test_questions_about_the_shape_compute_nothing():
     assert (f.dim(), f.ndim, f.shape, f.size(1), f.numel()) == (4, 4, (1, 5, 4, 4), 5, 80)
     assert f.dtype == torch.float64 and f.is_floating_point() and torch.zeros_like(f).shape == f.shape
     assert f.waiting and f.values.shape == (10, 1, 5, 4, 4) and not f.waiting
+
+
+def test_a_waiting_function_refuses_the_methods_of_tensors_that_have_no_rule():
+    f = function(1, 3, 4, 4)
+    for waiting in (F.interpolate(f, scale_factor=2), torch.cat([f, f], 1)):
+        assert isinstance(waiting, Deferred) and waiting.waiting
+        with pytest.raises(UnsupportedOperationError, match="resize"):
+            waiting.resize(2, 6)

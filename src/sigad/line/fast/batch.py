@@ -9,10 +9,10 @@ from sigad.line.function import LineFunction, constant
 def over_batch(func, f: LineFunction, args: tuple, kwargs: dict, spatial: int):
     """Values (K, ...) of an operation on (N, C, *spatial) or (C, *spatial): the points are folded into N, or are N."""
     folded = f.ndim == spatial + 2
-    args = [constant(a, f) for a in args]
-    kwargs = {k: constant(v, f) for k, v in kwargs.items()}
+    constants = [constant(a, f) for a in args]
+    named = {k: constant(v, f) for k, v in kwargs.items()}
     values = f.values.flatten(0, 1) if folded else f.values
-    result = func(channels_last(values) if spatial == 2 else values, *args, **kwargs)
+    result = func(channels_last(values) if spatial == 2 else values, *constants, **named)
     if not folded:
         return result
     n = f.values.shape[:2]

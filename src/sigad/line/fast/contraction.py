@@ -12,7 +12,7 @@ a matrix or, for larger images, as a filter.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -72,8 +72,8 @@ def _by_matrices(
 ) -> Tensor | None:
     """S W or W x first, by products of matrices: (P, o, *out) for images (P, c, *size). None if its share of the
     multiplications is not below the limit."""
-    size, taps = images.shape[2:], weight.shape[2:].numel()
-    pixels, (outputs, channels) = size.numel(), weight.shape[:2]
+    size, taps = images.shape[2:], math.prod(weight.shape[2:])
+    pixels, (outputs, channels) = math.prod(size), weight.shape[:2]
     matrix_share = pixels / taps * (1 + taps / len(images))  # S and W first, once for all points
     if min(matrix_share, pixels / channels if resize else 1.0) >= limit:
         return None
@@ -101,11 +101,12 @@ def _by_matrices(
     return channels_last(result) if single_on_cpu(result) and len(space) == 2 else result.contiguous()
 
 
-def _spread(conv: Callable, size: torch.Size, weight: Tensor, options: dict, resize: partial | None) -> Tensor:
+def _spread(conv: Callable, size: Sequence[int], weight: Tensor, options: dict, resize: partial | None) -> Tensor:
     """S (pixels, taps, *out): the convolution of the images of one pixel with the kernels of one tap."""
-    like = {"dtype": weight.dtype, "device": weight.device}
-    images = torch.eye(size.numel(), **like).reshape(-1, 1, *size)
-    kernels = torch.eye(weight.shape[2:].numel(), **like).reshape(-1, 1, *weight.shape[2:])
+    images, kernels = (
+        torch.eye(math.prod(sizes), dtype=weight.dtype, device=weight.device).reshape(-1, 1, *sizes)
+        for sizes in (size, weight.shape[2:])
+    )
     return conv(images if resize is None else resize(images), kernels, **options)
 
 

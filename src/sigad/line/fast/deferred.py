@@ -7,6 +7,7 @@ An image that is enlarged before the convolution may better be enlarged within i
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -25,6 +26,14 @@ class Deferred(LineFunction):
         resize: a linear map of images (N, C, *spatial), to be applied to the only part, without a shift; or None.
     """
 
+    parts: Sequence[LineFunction]
+    """Empty once the values are there."""
+    shift: Tensor | None
+    resampling: partial | None
+    """The argument `resize`: tensors have a method of that name."""
+    _shape: torch.Size
+    _whole: LineFunction | None
+
     def __new__(cls, parts: Sequence[LineFunction], shift: Tensor | None = None, resize: partial | None = None):
         if len(parts) == 1 and resize is None and isinstance(parts[0], Deferred) and parts[0].concatenates:
             parts = parts[0].parts
@@ -38,7 +47,7 @@ class Deferred(LineFunction):
         # Operations in place rebind the values of a function: hold on to those of now.
         self.parts, self._whole = [_as_of_now(f) for f in parts], None
         # Constants may be changed in place before they are asked for.
-        self.shift, self.resize = None if shift is None else constant(shift, first).clone(), resize
+        self.shift, self.resampling = None if shift is None else constant(shift, first).clone(), resize
         self._shape = shape
         return self
 
@@ -50,41 +59,48 @@ class Deferred(LineFunction):
     @property
     def concatenates(self) -> bool:
         """Whether it waits, and is a concatenation and no more."""
-        return self.waiting and self.shift is None and self.resize is None
+        return self.waiting and self.shift is None and self.resampling is None
 
     @property
     def shape(self) -> torch.Size:
-        return self._shape if self.waiting else self._whole.shape
+        return self._shape if self._whole is None else self._whole.shape
 
     @property
     def dtype(self) -> torch.dtype:
-        return (self.parts[0] if self.waiting else self._whole).dtype
+        return (self.parts[0] if self._whole is None else self._whole).dtype
 
     @property
     def values(self) -> Tensor:
-        if self.waiting:
-            if self.resize is not None:
-                values = over_batch(self.resize, self.parts[0], (), {}, len(self._shape) - 2)
+        whole = self._whole
+        if whole is None:
+            if self.resampling is not None:
+                values = over_batch(self.resampling, self.parts[0], (), {}, len(self._shape) - 2)
             else:
                 # Without the batch axis of one: torch keeps the channels-last layout of rank 4, not that of rank 5.
                 parts = [f.values[:, 0] for f in align(self.parts)]
                 values = (torch.cat(parts, 1) if len(parts) > 1 else parts[0])[:, None]
-            self.values = values if self.shift is None else values + self.shift
-        return self._whole.values
+            whole = self._become(values if self.shift is None else values + self.shift)
+        return whole.values
 
     @values.setter
     def values(self, values: Tensor) -> None:
-        self._whole, self.parts, self.shift, self.resize = self.derive(values), None, None, None
+        self._become(values)
+
+    def _become(self, values: Tensor) -> LineFunction:
+        """Have these values, and let go of what they wait for."""
+        self._whole = whole = self.derive(values)
+        self.parts, self.shift, self.resampling = (), None, None
+        return whole
 
 
 def _as_of_now(f: LineFunction) -> LineFunction:
     if isinstance(f, Deferred) and f.waiting:
-        return Deferred(f.parts, f.shift, f.resize)
+        return Deferred(f.parts, f.shift, f.resampling)
     return f.derive(f.values, f.breakpoints)
 
 
-def _resizes(f: LineFunction) -> bool:
-    return isinstance(f, Deferred) and f.waiting and f.resize is not None
+def _resizes(f: LineFunction) -> TypeGuard[Deferred]:
+    return isinstance(f, Deferred) and f.waiting and f.resampling is not None
 
 
 def per_channel(f: LineFunction, value) -> bool:
@@ -104,11 +120,11 @@ def worth_waiting(f: Deferred, weight: Tensor) -> bool:
 def convolve(conv: Callable, f: Deferred, weight: Tensor, bias: Tensor | None, options: dict) -> LineFunction:
     """The convolution (one group, zero padding) of a function that waits, whose constant is :func:`per_channel`."""
     weight, bias = constant(weight, f), constant(bias, f)
-    parts = f.parts if f.resize is None else [f]
+    parts = f.parts if f.resampling is None else [f]
     results = []
     for part, taps in zip(parts, weight.split([p.shape[1] for p in parts], 1), strict=True):
         own = None if results or f.shift is not None else bias
-        source, resize = (part.parts[0], part.resize) if _resizes(part) else (part, None)
+        source, resize = (part.parts[0], part.resampling) if _resizes(part) else (part, None)
         results.append(convolution(conv, source, taps, own, options, resize))
     total, *others = align(results)
     for other in others:
@@ -125,6 +141,6 @@ def normalize(f: LineFunction, scale: Tensor, shift: Tensor) -> LineFunction:
     """f * scale + shift, both (C,): what a batch norm in eval mode does."""
     axes = (-1, *[1] * (f.ndim - 2))
     scale, shift = (constant(c, f).reshape(axes) for c in (scale, shift))
-    if isinstance(f, Deferred) and f.waiting and f.resize is None and len(f.parts) == 1:
+    if isinstance(f, Deferred) and f.waiting and f.resampling is None and len(f.parts) == 1:
         (f,), shift = f.parts, shift if f.shift is None else f.shift * scale + shift
     return f.derive(scale_and_shift(f, scale, shift))
