@@ -31,6 +31,13 @@ EXPERIMENTS = {
     ),
     "pixels": experiment("localization_synthetic", ["naive"], {"type": "rates", "x": "size"}, grid={"size": [8, 16]}),
     "cost": experiment("localization_synthetic", ["naive"], {"type": "cost", "x": "size"}, grid={"size": [8]}),
+    "stacks": experiment(
+        "localization_images",
+        ["naive"],
+        {"type": "rates", "x": "detector"},
+        settings={"dataset": "brick", "size": 16},
+        grid={"detector": ["autoencoder", "diffusion"]},
+    ),
 }
 FIGURES = {
     "images": ["images", "image_noise", "fig05_examples", "image_map_brick"],
@@ -51,6 +58,8 @@ CHANGES = {
     "content of a table": ({"append": {"mine.csv": "1,1,1,1e308,good\n"}}, ["tables"]),
     "entry of images": ({"config": {"images": {"brick": {"patch": 32}}}}, FIGURES["images"]),
     "entry of features": ({"config": {"features": {"small_cnn": {"layer": "9"}}}}, FIGURES["images"]),
+    "entry of a stack": ({"config": {"stacks": {"brick": {"side": 64}}}}, ["stacks"]),
+    "training of a detector": ({"config": {"detectors": {"autoencoder": {"epochs": 3}}}}, ["stacks"]),
     "false discovery rate": ({"config": {"false_discovery_rate": 0.2}}, ["image_map_brick"]),
     "code of a method": (
         {"append": {"src/sigad/study/methods/naive.py": CODE}},
@@ -68,6 +77,8 @@ CHANGES = {
             "prepare_features": FIGURES["images"],
             "show_images": ["image_noise", "image_map_brick"],
             "train_diffusion": FIGURES["pixels"],
+            "prepare_stack": ["stacks"],
+            "train_detector": ["stacks"],
             "plot_rates": ["synthetic", "tables"],
         }.items()
     },
@@ -87,7 +98,9 @@ def graphs(tmp_path_factory):
     """The jobs before any change, and after each."""
     pipeline = Pipeline(tmp_path_factory.mktemp("graphs"), {**TINY, "experiments": EXPERIMENTS})
     write_table(pipeline.folder / "mine.csv")
-    pipeline.write_datasets({"tabular": MINE, "images": {"brick": {"source": "package", "patch": 16}}})
+    brick = {"source": "package", "patch": 16}
+    stacks = {"brick": {"source": "package", "side": 32}}
+    pipeline.write_datasets({"tabular": MINE, "images": {"brick": brick}, "stacks": stacks})
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("graph.py"), pipeline.folder],
         input=json.dumps([{}, *(change for change, _ in CHANGES.values())]),

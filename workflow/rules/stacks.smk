@@ -21,6 +21,7 @@ rule prepare_stack:
         runtime=240,
     params:
         entry=lambda wildcards: config["stacks"][wildcards.dataset],
+        file=lambda wildcards: put_there(stack_path(wildcards.dataset)),
         data=DATA,
         seed=config["seed"],
         code=stage_code("prepare_stack"),
@@ -51,7 +52,7 @@ rule train_detector:
         mem_mb=4000,
         runtime=1440,
     params:
-        training=config["detectors"],
+        training=lambda wildcards: config["detectors"][wildcards.detector],
         lineage=lambda wildcards: lineage(recipe(f"stacks/{wildcards.stack}.npz")),
         seed=config["seed"],
         code=stage_code("train_detector"),

@@ -1,4 +1,4 @@
-"""Train a detector on the normal images of a stack, and show reconstructions."""
+"""Train a detector on the normal images of a stack, and show reconstructions, of no test image."""
 
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from sigad.models.fitting import mirrored
 from sigad.seeds import Streams
 from sigad.study.logs import stage_log
 
-SHOWN = 6
+SHOWN, SPOT = 6, 3.0
+"""So many images are shown, half of them with a bright square, in standard deviations of the training images."""
 
 with stage_log(snakemake.log[0]) as log:
     at, params, output = snakemake.wildcards, snakemake.params, snakemake.output
@@ -30,7 +31,7 @@ with stage_log(snakemake.log[0]) as log:
         seed=int(rng.integers(2**31)),
         checkpoint=checkpoint,
         device="cuda" if torch.cuda.is_available() else "cpu",
-        **params.training[at.detector],
+        **params.training,
     )
     log.info("%d epochs, last loss %.4f", len(curve), curve[-1].loss)
     network.save_pretrained(output.network)
@@ -39,7 +40,9 @@ with stage_log(snakemake.log[0]) as log:
 
     shape = stack.images.shape[1:]
     reconstruct = network if at.detector == "autoencoder" else Reconstruction(network, draw_noises(rng, shape).float())
-    shown = np.concatenate([stack.of("noise")[: SHOWN // 2], stack.of("test", anomalous=True)[: SHOWN // 2]])
+    shown, side = stack.of("noise")[:SHOWN], stack.images.shape[-1]
+    spot = slice(side // 2, side // 2 + max(1, side // 6))
+    shown[SHOWN // 2 :, :, spot, spot] += SPOT * stack.of("train").std()
     with torch.no_grad():
         again = reconstruct(torch.from_numpy(shown).float()).numpy()
     figure = Figure(figsize=(1.5 * len(shown), 3.2), layout="constrained")
