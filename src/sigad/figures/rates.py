@@ -105,8 +105,9 @@ def plot_surface(frame: pd.DataFrame, *, measure: str, x: str, y: str) -> Figure
         )
         for axis, method in zip(axes[0], panels, strict=True):
             table = frame[frame["method"] == method].pivot(index=y, columns=x, values="rate").loc[rows, columns]
-            drawn = axis.pcolormesh(table.to_numpy(dtype=float), vmin=0, vmax=1, cmap="viridis")
-            for (i, j), rate in np.ndenumerate(table.to_numpy(dtype=float)):
+            rates = np.asarray(table, np.float64)
+            drawn = axis.pcolormesh(rates, vmin=0, vmax=1, cmap="viridis")
+            for (i, j), rate in np.ndenumerate(rates):
                 if np.isfinite(rate):
                     colour = "white" if rate < 0.6 else "black"
                     axis.text(j + 0.5, i + 0.5, f"{rate:.2f}", ha="center", va="center", fontsize=7, color=colour)

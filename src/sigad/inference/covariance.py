@@ -5,7 +5,6 @@ from typing import Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import linalg
 
 from sigad.checks import real_array
 from sigad.errors import InvalidInputError
@@ -124,6 +123,8 @@ def whitened(rows: NDArray[np.float64], covariance: Covariance) -> NDArray[np.fl
 def solved(factor: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """L^-1 v for each row v of (B, d), with lower triangular factors L (d, d) or (B, d, d)."""
     if factor.ndim == 2 and len(factor) > _LARGE:
+        from scipy import linalg  # slow to import
+
         return np.stack([linalg.solve_triangular(factor, row, lower=True) for row in rows])
     factors = np.broadcast_to(factor, (len(rows), *factor.shape[-2:]))
     return np.asarray(np.linalg.solve(factors, rows[..., None])[..., 0], np.float64)

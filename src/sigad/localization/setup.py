@@ -48,7 +48,9 @@ class Setup:
     @property
     def model(self) -> ImageCovariance:
         """The noise model, with its held-out scale."""
-        return self.covariance.shape if isinstance(self.covariance, ReferenceScale) else self.covariance
+        model = self.covariance.shape if isinstance(self.covariance, ReferenceScale) else self.covariance
+        assert isinstance(model, ImageCovariance), "set_up chooses among these"
+        return model
 
     def test(self, x: ArrayLike, **options: Any) -> LocalizationResult | RegionsResult:
         """:func:`sigad.localization.localization_test` of an image (C, H, W), with its other options."""
