@@ -9,10 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from sigad import knn_test, localization_test
+from sigad import instance_test, knn_test, localization_test, selective_test
 from sigad.errors import InvalidInputError, UnsupportedOperationError
+from sigad.inference.lattice import Lattice, Refinement
+from sigad.inference.result import Decision
 from sigad.knn import detect, knn_test_batch
 from sigad.knn.network import NetworkFeatures
+from sigad.localization.thinning import thinned_localization_test
 from sigad.models.diffusion.training import train
 
 RNG = np.random.default_rng(0)
@@ -188,3 +191,54 @@ def test_results_can_be_kept_and_compared():
     for i, result in enumerate(results):
         assert pickle.loads(pickle.dumps(result)) == result == copy.deepcopy(result)
         assert all((result == other) == (i == j) for j, other in enumerate(results))
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda: knn(condition_on_k="maybe"), "condition_on_k"),
+        (lambda: knn(condition_on_k="False"), "condition_on_k"),
+        (lambda: knn(condition_on_k=None), "condition_on_k"),
+        (lambda: knn(condition_on_k="maybe", features=nn.ReLU().eval()), "condition_on_k"),
+        (lambda: knn(against=None), "against"),
+        (lambda: knn(against=True), "against"),
+        (lambda: knn(against=[1, 2]), "against"),
+        (lambda: knn(engine="Exact"), "engine"),
+        (lambda: knn(engine=None, features=nn.ReLU().eval()), "engine"),
+        (lambda: knn(tolerance=Decision(5.0)), "level"),
+        (lambda: localize(per_region="no"), "per_region"),
+        (lambda: localize(per_region=1), "per_region"),
+        (lambda: localize(exhaustive="no"), "exhaustive"),
+        (lambda: localize(engine="exhaustive"), "engine"),
+        (lambda: localize(alternative="bigger"), "alternative"),
+        (lambda: localize(level="0.9"), "level"),
+        (lambda: thinned(alternative="bigger"), "alternative"),
+        (lambda: thinned(level=1.5), "level"),
+        (lambda: select(alternative="bigger"), "alternative"),
+        (lambda: select(level="0.9"), "level"),
+        (lambda: select(engine=Lattice(refinement=Refinement(1.5))), "levels"),
+        (lambda: select(engine=Lattice(refinement=(2, 30))), "refinement"),
+        (lambda: select(engine=Lattice(batch=0.5)), "batch"),
+        (lambda: select(engine=Lattice(spacing="fine")), "spacing"),
+        (lambda: flagged(nearest=2.5), "nearest"),
+        (lambda: flagged(nearest="2"), "nearest"),
+    ],
+)
+def test_an_option_that_is_none_of_the_documented_is_named(call, argument):
+    with pytest.raises(InvalidInputError, match=argument):
+        call()
+
+
+def thinned(**changes):
+    how = dict(threshold=9.0, covariance=1.0, tau=1.0, rng=np.random.default_rng(0))
+    return thinned_localization_test(nn.ReLU().eval(), IMAGE, REFERENCE, **(how | changes))
+
+
+def select(**changes):
+    # Nothing is detected: arguments are checked all the same, unless only the engine knows what they mean.
+    weights = None if "engine" not in changes else np.eye(4)[0]
+    return selective_test(X, lambda batch: batch > 0, lambda chosen: weights, covariance=1.0, **changes)
+
+
+def flagged(**changes):
+    return instance_test(X, TRAIN, detect=lambda batch: batch[:, 0] > 9, covariance=1.0, **changes)

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from sigad import Lattice, instance_test
-from sigad.errors import DetectorError, InvalidInputError
+from sigad.errors import DetectorError, InvalidInputError, NumericalError
 from sigad.inference.truncated import truncated_pvalue
 
 D, FINE = 4, Lattice(spacing=2e-3, batch=10**6)
@@ -137,3 +137,17 @@ def test_errors(change, error, message):
     given = {"x": x, "references": references, "detect": far, "covariance": 1.0} | change
     with pytest.raises(error, match=message):
         instance_test(given.pop("x"), given.pop("references"), **given)
+
+
+@pytest.mark.parametrize("nearest", [None, 3])
+def test_copies_of_what_is_compared_have_no_p_value(nearest):
+    # A mean of copies has a larger variance than one of independent instances.
+    x, references = data(0, shift=3.0)
+    given = {"detect": far, "covariance": 1.0, "nearest": nearest}
+    chosen = instance_test(x, references, **given).selection.indices
+    last = next(i for i in reversed(range(len(references))) if i != chosen[0])
+    for copied in (x, references[chosen[0]]):
+        spoilt = references.copy()
+        spoilt[last] = copied
+        with pytest.raises(NumericalError, match="copy"):
+            instance_test(x, spoilt, **given)

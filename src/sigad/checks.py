@@ -48,3 +48,10 @@ def whole_number(value: Any, name: str, *, least: int) -> int:
     if number != int(number) or number < least:
         raise InvalidInputError(f"{name} must be a whole number, at least {least}, not {value!r}")
     return int(number)
+
+
+def flag(value: Any, name: str) -> bool:
+    """True or False; raises InvalidInputError, naming the argument, for anything else, which would count as true."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidInputError(f"{name} must be True or False, not {value!r}")
+    return bool(value)

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sigad.blackbox import BlackBox, Detect, as_given, twice
-from sigad.checks import real_array
+from sigad.checks import real_array, whole_number
 from sigad.errors import DetectorError, InvalidInputError
 from sigad.inference import region as rg
 from sigad.inference.hypothesis import Hypothesis
 from sigad.inference.lattice import Lattice, as_lattice
 from sigad.inference.result import NOT_SELECTED, TESTED, TOLERANCE, Decision, TestResult, Tolerance
+from sigad.inference.ties import require_no_copies
 from sigad.inference.truncated import Null, of_statistics
 from sigad.knn.covariance import KnnCovariance, checked, standardised
 
@@ -139,7 +140,8 @@ def instance_test(
     DetectorError
         a detector that raises, draws random numbers, or does not return a bool for each instance.
     NumericalError
-        a detector that answers differently in a batch and alone.
+        a detector that answers differently in a batch and alone; copies of x, or of a reference that it is compared
+        with, among the references.
     InvalidInputError
         for NaN, shapes that do not fit, or a covariance that is not positive definite.
     """
@@ -151,10 +153,11 @@ def instance_test(
         raise InvalidInputError(
             f"references must have shape (R, *shape) for x of shape {data.shape}, not {normal.shape}"
         )
-    m = len(normal) if nearest is None else nearest
-    if not 1 <= m <= len(normal):
+    m = len(normal) if nearest is None else whole_number(nearest, "nearest", least=1)
+    if m > len(normal):
         raise InvalidInputError(f"nearest must lie between 1 and the {len(normal)} references, not {nearest}")
     inside = _nearest(np.square(data - normal).reshape(len(normal), -1).sum(1), m)
+    require_no_copies(np.concatenate([data[None], normal]), [0, *(1 + np.flatnonzero(inside))])
     box = partial(BlackBox, like=x, memory_budget=memory_budget)
     flags = _Fixed(box(detect)) if fit is None else _Refitted(fit, box, x)
     difference = data - normal[inside].mean(0)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sigad.blackbox import BlackBox, Detect, twice
-from sigad.checks import real_array
+from sigad.checks import real_array, real_number
 from sigad.errors import InvalidInputError
 from sigad.inference import region as rg
 from sigad.inference.contrast import Contrast, linear_contrast, multiply
@@ -18,7 +18,7 @@ from sigad.inference.estimated import EstimatedScale
 from sigad.inference.hypothesis import Hypothesis
 from sigad.inference.lattice import Lattice, as_lattice
 from sigad.inference.result import NOT_SELECTED, TESTED, TOLERANCE, Decision, TestResult, Tolerance
-from sigad.inference.truncated import Alternative, Null
+from sigad.inference.truncated import Alternative, Null, check_alternative
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -119,7 +119,8 @@ def selective_test(
         for NaN, shapes that do not fit, or a covariance that is not one.
     """
     started, run, enough = time.perf_counter(), as_lattice(engine), Tolerance.of(tolerance)
-    if not 0 < level < 1:
+    check_alternative(alternative)
+    if not 0 < real_number(level, "level") < 1:
         raise InvalidInputError(f"level must lie between 0 and 1, not {level}")
     data = real_array(x, "x")
     multiply(covariance, np.zeros(data.size))  # checked before anything is selected

@@ -167,7 +167,7 @@ def test_region_of_a_network_against_brute_force():
             return Restriction(net, x - statistic * direction, direction, dtype=dtype, memory_budget=self.budget)
 
         def agreement(self, part):
-            return agreement(part, level, observed)
+            return agreement(part, level, observed), rg.EMPTY
 
     found = exact(Marked(), exhaustive=True, dtype=torch.float64)
     assert len(found.region) == 3

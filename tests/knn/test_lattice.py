@@ -7,7 +7,7 @@ from scipy import stats
 from torch import nn
 
 from sigad import Lattice, knn_test, knn_test_batch
-from sigad.errors import InvalidInputError, UnsupportedOperationError
+from sigad.errors import InvalidInputError, NumericalError, UnsupportedOperationError
 from sigad.knn.network import NetworkFeatures
 from tests.knn.test_network_regions import random_problem, small_network
 
@@ -88,3 +88,17 @@ def test_a_closed_form_needs_no_engine():
     x_train = np.random.default_rng(0).standard_normal((9, 3))
     with pytest.raises(InvalidInputError, match="closed form"):
         knn_test(np.ones(3), x_train, k=1, threshold=-9.0, covariance=1.0, engine="lattice")
+
+
+@pytest.mark.parametrize("against", ["neighbour", "neighbourhood"])
+def test_a_neighbour_with_a_copy_has_no_p_value(against):
+    # At T the copy ties with it, beside T it does not: T would be the first or the last point of the truncation set.
+    rng = np.random.default_rng(3)
+    x, x_train = rng.standard_normal(3) + 1.0, rng.standard_normal((12, 3))
+    given = {"k": 4, "threshold": -9.0, "covariance": 1.0, "features": nn.Tanh().eval(), "engine": "lattice"}
+    found = knn_test(x, x_train, against=against, **given).selection
+    chosen = found.indices[0] if against == "neighbourhood" else found.index
+    far = np.linalg.norm(np.tanh(x) - np.tanh(x_train), axis=1).argmax()
+    x_train[far] = x_train[chosen]
+    with pytest.raises(NumericalError, match="copy"):
+        knn_test(x, x_train, against=against, **given)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import toeplitz
 
-from sigad.errors import InvalidInputError
+from sigad.errors import InvalidInputError, NumericalError
 from sigad.knn.thinning import thinned_knn_test
 from sigad.study.rates import uniformity
 
@@ -47,3 +47,27 @@ def test_an_anomaly_is_found_and_the_draw_decides_all():
     for changes in ({"x_train": x_train[:, :4]}, {"tau": 0.0}, {"features": lambda v: v[:3]}, {"covariance": -1.0}):
         with pytest.raises(InvalidInputError):
             thinned_knn_test(**{"x_test": x, "x_train": x_train, "threshold": 0.5, "rng": rng} | arguments | changes)
+
+
+@pytest.mark.parametrize("against", ["neighbour", "neighbourhood"])
+def test_copies_of_what_is_compared_have_no_p_value(against):
+    # The detector sees each copy with a noise of its own, and so learns about the half that is tested.
+    rng = np.random.default_rng(0)
+    x, x_train = rng.normal(size=5) + 4, rng.normal(size=(30, 5))
+
+    def test(x_train):
+        how = {"k": 5, "covariance": 1.0, "tau": 0.01, "against": against, "threshold": -9.0}
+        return thinned_knn_test(x, x_train, rng=np.random.default_rng(1), **how)
+
+    found = test(x_train).selection
+    chosen = found.indices[2] if against == "neighbourhood" else found.index
+    far = np.linalg.norm(x - x_train, axis=1).argmax()
+    for copied in (x, x_train[chosen]):
+        spoilt = x_train.copy()
+        spoilt[far if copied is not x else chosen] = copied
+        with pytest.raises(NumericalError, match="copy"):
+            test(spoilt)
+    # Copies of what is not compared with harm nothing.
+    others = np.argsort(np.linalg.norm(x - x_train, axis=1))[-2:]
+    x_train[others[0]] = x_train[others[1]]
+    assert test(x_train).status == "tested"

@@ -5,7 +5,8 @@ import pytest
 from scipy.linalg import toeplitz
 from torch import nn
 
-from sigad.errors import InvalidInputError
+from sigad.errors import InvalidInputError, NumericalError
+from sigad.localization import localization_test
 from sigad.localization.thinning import thinned_localization_test
 from sigad.study.rates import uniformity
 from tests.localization.small_detectors import autoencoder
@@ -67,3 +68,15 @@ def test_several_references_and_coverage():
                 2 * 1.6448536 * np.sqrt(variance / result.selection.mask.sum()), rel=1e-6
             )
     assert tested > 250 and 10 < missed < 52
+
+
+@pytest.mark.parametrize("thinned", [False, True])
+def test_copies_among_the_references_have_no_p_value(thinned):
+    # The mean of copies has a larger variance than that of independent references: p would be too small.
+    rng = np.random.default_rng(0)
+    x, references = rng.standard_normal((1, 6, 6)), rng.standard_normal((4, 1, 6, 6))
+    how = {"threshold": 0.6, "covariance": 1.0} | ({"tau": 1.0, "rng": rng} if thinned else {})
+    test = thinned_localization_test if thinned else localization_test
+    for spoilt in (references[[0, 1, 2, 1]], references[[0]].repeat(4, axis=0), np.stack([references[0], x]), x):
+        with pytest.raises(NumericalError, match="copy"):
+            test(autoencoder(), x, spoilt, **how)

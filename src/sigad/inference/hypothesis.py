@@ -61,22 +61,17 @@ class PiecewiseHypothesis(Hypothesis):
         """The detector's scores or features restricted to the line, in a precision."""
 
     @abstractmethod
-    def agreement(self, part: Any) -> Region:
-        """Where in its window a part selects what was selected, (m, 2). A part is what the restriction's module
+    def agreement(self, part: Any) -> tuple[Region, Region]:
+        """Where in its window a part selects what was selected, (m, 2); and where single precision does not tell,
+        (m, 2): an end point needs no mention, it is looked for again anyway. A part is what the restriction's module
         returns: a :class:`~sigad.line.function.LineFunction`, or a structure of them."""
-
-    def doubtful(self, part: Any) -> Region:
-        """Where in its window a part in single precision does not tell whether it selects what was selected, (m, 2),
-        although the answer is the same all around: an end point needs no mention, it is looked for again anyway."""
-        return rg.EMPTY
 
     def look(self, windows: Region, dtype: torch.dtype) -> Look:
         """What the windows (k, 2), sorted and disjoint, hold."""
         found, doubtful, pieces = [rg.EMPTY], [rg.EMPTY], 0
         for part in self._parts(windows, dtype):
-            found.append(self.agreement(part))
-            if dtype == torch.float32:
-                doubtful.append(self.doubtful(part))
+            for seen, new in zip((found, doubtful), self.agreement(part), strict=True):
+                seen.append(new)
             pieces += len(_breakpoints(part)) - 1
         return Look(rg.union(*found), rg.union(*doubtful), pieces)
 

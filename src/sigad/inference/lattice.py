@@ -19,12 +19,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sigad.checks import real_number, whole_number
 from sigad.errors import InvalidInputError, NumericalError
 from sigad.inference.hypothesis import Hypothesis
 from sigad.inference.points import Points
 from sigad.inference.region import Region
 from sigad.inference.result import TOLERANCE, Decision, Tolerance
-from sigad.inference.truncated import ALTERNATIVES, Alternative, unit
+from sigad.inference.truncated import Alternative, check_alternative, unit
 
 COUNTED = 1e-30
 """A refinement counts the points that have more than this probability of the null law on either side."""
@@ -294,16 +295,15 @@ def _result(points: Points, low: float, high: float, asked: int, started: float)
 def _checked_levels(hypothesis, spacing, cell, refinement, alternative, batch) -> int:
     """How often the spacing can be halved, if all arguments are sound."""
     for name, value in (("spacing", spacing), ("cell", cell)):
-        if value is not None and not 0 < value < np.inf:
+        if value is not None and not 0 < real_number(value, name):
             raise InvalidInputError(f"{name} must be positive and finite, not {value}")
     if not np.isfinite(hypothesis.statistic):
         raise InvalidInputError("the statistic must be finite")
-    if alternative not in ALTERNATIVES:
-        raise InvalidInputError(f"alternative must be one of {', '.join(ALTERNATIVES)}, not {alternative!r}")
-    if batch < 1:
-        raise InvalidInputError(f"batch must be at least 1, not {batch}")
+    check_alternative(alternative)
+    whole_number(batch, "batch", least=1)
     if refinement is None:
         return 0
-    if refinement.levels < 1 or refinement.points < 1:
-        raise InvalidInputError(f"a refinement needs at least one level and one point, not {refinement}")
-    return refinement.levels
+    if not isinstance(refinement, Refinement):
+        raise InvalidInputError(f"refinement must be None or Refinement(levels, points), not {refinement!r}")
+    whole_number(refinement.points, "points of a refinement", least=1)
+    return whole_number(refinement.levels, "levels of a refinement", least=1)

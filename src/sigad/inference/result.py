@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sigad.checks import real_number
 from sigad.errors import InvalidInputError
 from sigad.inference.region import Region
 
@@ -28,6 +29,8 @@ class Tolerance(NamedTuple):
     def of(cls, tolerance: "Tolerance | Decision | float") -> "Tolerance | Decision":
         """A tolerance from a number, which is absolute, or from itself; checked. A decision is one, too."""
         if isinstance(tolerance, Decision):
+            if not 0 < real_number(tolerance.level, "the level of a decision") < 1:
+                raise InvalidInputError(f"the level of a decision must lie between 0 and 1, not {tolerance.level!r}")
             return tolerance
         try:
             atol, rtol = tolerance if isinstance(tolerance, tuple) else (float(tolerance), 0.0)

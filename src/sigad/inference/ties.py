@@ -6,6 +6,8 @@ law of the statistic; no p-value is reported. For copies of the selected neighbo
 has copies is part of the selection, and among the detections without one the p-value is uniform as ever.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -40,3 +42,20 @@ def require_interior(region: NDArray[np.float64], statistic: ArrayLike, resoluti
             "instances, and do not round values more coarsely than their noise"
         )
     return region
+
+
+def require_no_copies(instances: NDArray[np.float64], which: Iterable[int]) -> None:
+    """Raise NumericalError if one of those of the instances (n, *shape) that ``which`` numbers has a copy among them.
+
+    Copies are not independent: no test takes the one for tested and the other for given, or both into a mean. Where an
+    engine does not look for end points, nothing else tells.
+    """
+    rows = instances.reshape(len(instances), -1)
+    few = rows[:, :: max(1, rows.shape[1] // 16)]  # seldom equal; only where they are, all is compared
+    for i in which:
+        equal = np.flatnonzero((few == few[i]).all(axis=1))
+        if len(equal) > 1 and (rows[equal] == rows[i]).all(axis=1).sum() > 1:
+            raise NumericalError(
+                "an instance that is tested, or compared with, has a copy among the others, which is not independent "
+                "of it: remove copies of the same instance, and do not round values more coarsely than their noise"
+            )

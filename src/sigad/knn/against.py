@@ -6,11 +6,13 @@ same for each of them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sigad.checks import flag
 from sigad.errors import InvalidInputError
 from sigad.knn.closed_form import selection_region
 from sigad.knn.detection import Detections, KnnSelection
@@ -41,6 +43,10 @@ class AgainstNeighbour:
         """The r = z/T with the observed selection, (B, m, 2), in closed form."""
         return selection_region(detections, condition_on_k=self.condition_on_k)
 
+    def compared(self, detections: Detections) -> NDArray[np.int64]:
+        """With which training instances each is compared, (B, 1)."""
+        return detections.index[:, None]
+
     def selections(self, detections: Detections) -> Sequence[KnnSelection]:
         return detections.selections
 
@@ -64,10 +70,14 @@ class AgainstNeighbourhood:
         """The r = z/T with the observed selection, (B, p, 2), in closed form."""
         return neighbourhood_region(detections, members(detections, self.m))
 
+    def compared(self, detections: Detections) -> NDArray[np.int64]:
+        """With which training instances each is compared, (B, m)."""
+        return np.nonzero(members(detections, self.m))[1].reshape(-1, self.m)
+
     def selections(self, detections: Detections) -> Sequence[NeighbourhoodSelection]:
-        sets = np.nonzero(members(detections, self.m))[1].reshape(-1, self.m)
         return [
-            NeighbourhoodSelection(tuple(s.tolist()), float(a)) for s, a in zip(sets, detections.score, strict=True)
+            NeighbourhoodSelection(tuple(s.tolist()), float(a))
+            for s, a in zip(self.compared(detections), detections.score, strict=True)
         ]
 
 
@@ -75,10 +85,11 @@ def parse_against(
     against: Against, *, candidates: Sequence[int], n: int, condition_on_k: bool
 ) -> AgainstNeighbour | AgainstNeighbourhood:
     """The test that is asked for: "neighbour", "neighbourhood" (as many as the largest candidate), or m of the n."""
-    if against == "neighbour":
+    condition_on_k = flag(condition_on_k, "condition_on_k")
+    if isinstance(against, str) and against == "neighbour":
         return AgainstNeighbour(condition_on_k)
-    m = max(candidates) if against == "neighbourhood" else against
-    if isinstance(m, str) or m != int(m) or not 1 <= m <= n:
+    m = max(candidates) if isinstance(against, str) and against == "neighbourhood" else against
+    if not isinstance(m, Integral) or isinstance(m, bool) or not 1 <= m <= n:
         raise InvalidInputError(
             'against must be "neighbour", "neighbourhood", or a number of nearest instances between 1 and '
             f"n = {n}, not {against!r}"

@@ -24,13 +24,14 @@ from sigad.inference.hypothesis import PiecewiseHypothesis, require_piecewise_li
 from sigad.inference.lattice import Lattice
 from sigad.inference.region import Region
 from sigad.inference.result import FAILED, NOT_SELECTED, TESTED, BatchResult, Decision, Tolerance
-from sigad.inference.ties import SLACK, require_interior
+from sigad.inference.ties import EPS, SLACK, require_interior, require_no_copies
 from sigad.inference.truncated import Null, of_statistics
 from sigad.knn.against import Against, AgainstNeighbour, parse_against
 from sigad.knn.covariance import KnnCovariance, checked, standardised
-from sigad.knn.detection import Detections, Metric, detect, detect_features, require_apart
-from sigad.knn.neighbourhood import members, require_distinct
+from sigad.knn.detection import Detections, Metric, detect, detect_features, norm, require_apart
+from sigad.knn.neighbourhood import members
 from sigad.knn.pieces import (
+    ROUNDING,
     Event,
     NeighbourhoodEvent,
     Pieces,
@@ -45,6 +46,10 @@ from sigad.line.restriction import converted
 
 # End points nearer than this, in standard deviations, are due to a comparison that rounding may decide.
 _CLOSE = 1e-7
+# Distances between features must be so many times their rounding; by which l1 and linf move end points, for ties.
+_UNRESOLVED = {"l2": 2.0**10, "l1": 2.0**20, "linf": 2.0**20}
+# And the statistic so large: what is found is then right to 1e-6.
+_SMALLEST = 1e-9
 # Numbers of training features that are copied at once when the detector is run at many points.
 _NUMBERS = 1 << 22
 
@@ -174,10 +179,11 @@ class NeighbourHypothesis(PiecewiseHypothesis):
     ) -> "NeighbourHypothesis":
         """The hypothesis of the b-th detection, whose instances have the given shape; ``null`` if it is not chi.
 
-        Raises NumericalError as :func:`~sigad.knn.detection.require_apart`.
+        Raises NumericalError as :func:`~sigad.knn.detection.require_apart`, and for a neighbour that has a copy.
         """
         require_apart(detections[b : b + 1])
         j = int(detections.index[b])
+        require_no_copies(detections.x_train[b], [j])
         test, neighbour = detections.x_test[b].reshape(shape), detections.x_train[b, j].reshape(shape)
         event = Event(
             train=np.delete(detections.f_train[b], j, axis=0),
@@ -206,6 +212,7 @@ class NeighbourHypothesis(PiecewiseHypothesis):
         return same & (found.k == event.k) if self.condition_on_k else same
 
     def restriction(self, dtype: torch.dtype) -> Restriction:
+        self._observed  # noqa: B018  raises where no precision suffices, before anything is searched
         module = self.features.single if dtype == torch.float32 else self.features.double
         middle, direction = torch.from_numpy(self.middle), torch.from_numpy(self.direction)
         return Restriction(
@@ -217,14 +224,17 @@ class NeighbourHypothesis(PiecewiseHypothesis):
             memory_budget=self.features.memory_budget,
         )
 
-    def agreement(self, part: tuple[LineFunction, LineFunction]) -> Region:
+    def agreement(self, part: tuple[LineFunction, LineFunction]) -> tuple[Region, Region]:
         return selected_region(_pieces(*part), self.event, condition_on_k=self.condition_on_k)
 
     def interior(self, region: Region) -> Region:
         """A region, if the statistic lies inside of it; raises NumericalError on an end point, or outside."""
-        return super().interior(
-            _not_close(region, self, *(self._at(np.array([self.statistic]), sign) for sign in (1.0, -1.0)))
-        )
+        return super().interior(_not_close(region, self, *self._observed))
+
+    @cached_property
+    def _observed(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Features (1, D) of both instances at the statistic."""
+        return _resolved(self, *(self._at(np.array([self.statistic]), sign) for sign in (1.0, -1.0)))
 
     @cached_property
     def _linear_piece(self) -> Pieces:
@@ -252,7 +262,7 @@ class NeighbourHypothesis(PiecewiseHypothesis):
         ends = np.array(self.reach)
         share = ((ends - low) / (high - low))[:, None]
         extended = [f[0] + share * (f[1] - f[0]) for f in (piece.test, piece.neighbour)]
-        region = selected_region(Pieces(ends, *extended), self.event, condition_on_k=self.condition_on_k)
+        region = selected_region(Pieces(ends, *extended), self.event, condition_on_k=self.condition_on_k)[0]
         return self.interior(region)
 
 
@@ -286,14 +296,12 @@ class NeighbourhoodHypothesis(PiecewiseHypothesis):
     ) -> "NeighbourhoodHypothesis":
         """The hypothesis of the b-th detection, whose instances have the given shape; ``null`` if it is not chi.
 
-        Raises NumericalError as :func:`~sigad.knn.detection.require_apart` and
-        :func:`~sigad.knn.neighbourhood.require_distinct`.
+        Raises NumericalError as :func:`~sigad.knn.detection.require_apart`, and if one of the m nearest has a copy.
         """
         require_apart(detections[b : b + 1])
-        inside = members(detections[b : b + 1], m)
-        require_distinct(detections[b : b + 1], inside)
-        inside = inside[0]
+        inside = members(detections[b : b + 1], m)[0]
         indices, others = np.flatnonzero(inside), np.flatnonzero(~inside)
+        require_no_copies(detections.x_train[b], indices)
         moving = np.concatenate([detections.x_test[b][None], detections.x_train[b, indices]])
         step = (moving[0] - moving[1:].mean(axis=0)) / ((1 + 1 / m) * statistic)
         direction = np.stack([step, *[-step / m] * m])
@@ -325,6 +333,7 @@ class NeighbourhoodHypothesis(PiecewiseHypothesis):
         return found.selected & (members(found, m) == inside).all(axis=1)
 
     def restriction(self, dtype: torch.dtype) -> Restriction:
+        self._observed  # noqa: B018  raises where no precision suffices, before anything is searched
         module = self.features.single if dtype == torch.float32 else self.features.double
         return Restriction(
             lambda *instances: tuple(map(module, instances)),
@@ -337,12 +346,42 @@ class NeighbourhoodHypothesis(PiecewiseHypothesis):
 
     def interior(self, region: Region) -> Region:
         """A region, if the statistic lies inside of it; raises NumericalError on an end point, or outside."""
-        features = self.features(self.start + self.statistic * self.direction)
-        return super().interior(_not_close(region, self, features[:1], features[1:]))
+        return super().interior(_not_close(region, self, *self._observed))
 
-    def agreement(self, part: tuple[LineFunction, ...]) -> Region:
+    @cached_property
+    def _observed(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Features (1, D) and (m, D) of the test instance and its nearest at the statistic."""
+        features = self.features(self.start + self.statistic * self.direction)
+        return _resolved(self, features[:1], features[1:])
+
+    def agreement(self, part: tuple[LineFunction, ...]) -> tuple[Region, Region]:
         z, (test, *nearest) = _aligned(part)
         return neighbourhood_region(z, test, nearest, self.event)
+
+
+def _resolved(
+    hypothesis: NeighbourHypothesis | NeighbourhoodHypothesis, test: NDArray, nearest: NDArray
+) -> tuple[NDArray, NDArray]:
+    """The features, if double precision resolves them and the line.
+
+    Raises NumericalError where their distances are hardly more than their rounding, because weights, biases or inputs
+    of the network differ too much in magnitude; and where the statistic is too small: along the line distances grow
+    with z, and those next to the statistic and those where the null law has its mass are not held by the same numbers.
+    """
+    if hypothesis.statistic < _SMALLEST:
+        raise NumericalError(
+            f"the statistic is {hypothesis.statistic:.3g} standard deviations, too small for a search along the line: "
+            "is the covariance given in the units of the instances?"
+        )
+    metric = hypothesis.event.metric
+    size = float(norm(np.concatenate([test, nearest]), metric).max())
+    distance = float(norm(test - nearest, metric).max())
+    if distance and distance < _UNRESOLVED[metric] * ROUNDING * EPS * size:
+        raise NumericalError(
+            f"the features are as large as {size:.3g}, their distances {distance:.3g}: of these, double precision "
+            "leaves too few digits; centre the features, or give weights, biases and inputs of one order of magnitude"
+        )
+    return test, nearest
 
 
 def _not_close(region: Region, hypothesis, test: NDArray, nearest: NDArray) -> Region:

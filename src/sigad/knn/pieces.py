@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from sigad.errors import NumericalError
 from sigad.inference import region as rg
-from sigad.inference.exact import HALO
 from sigad.inference.hypothesis import LARGEST, SMALLEST
 from sigad.inference.ties import EPS
 from sigad.knn.detection import Metric, norm, penalty, unit_of
@@ -31,7 +30,8 @@ _BLOCK = 1 << 22
 _MAX_SPLITS = 200
 # Distances that differ by less, in units of the rounding of features, are equal: networks do give equal features to
 # different instances (where all ReLUs of a channel are off), on whole intervals of z.
-_ROUNDING = 64
+ROUNDING = 64
+_FAR = 1e60
 
 
 @dataclass(frozen=True)
@@ -95,54 +95,81 @@ def is_close_call(test: NDArray, nearest: NDArray, event: "Event | Neighbourhood
     distances = np.concatenate([mine, others])
     gaps = np.abs(distances[:, None] - limits)
     gaps[: len(mine), : len(ks) ** 2 * len(mine)] = np.inf  # of those that move with each other
-    return bool((gaps <= 2 * _ROUNDING * EPS * size).any())
+    return bool((gaps <= 2 * ROUNDING * EPS * size).any())
 
 
 def neighbourhood_region(
     z: NDArray[np.float64], test: NDArray, nearest: Sequence[NDArray], event: NeighbourhoodEvent
-) -> rg.Region:
+) -> tuple[rg.Region, rg.Region]:
     """The z between the first and the last breakpoint at which the m nearest are the same set and the test instance is
-    detected, (p, 2).
+    detected, (p, 2); and those at which single precision does not tell.
 
     ``z`` (K + 1,) breakpoints; ``test`` and each of ``nearest`` (K + 1, D) features there, linear in between.
     """
     distances = _Distances(z, test, event.train, event.metric, _size(test - neighbour for neighbour in nearest))
     each = [distances.to(neighbour, before) for neighbour, before in zip(nearest, event.before, strict=True)]
-    region = np.array([[z[0], z[-1]]])
+    regions = [np.array([[z[0], z[-1]]]) for _ in distances.ways]
     for one in each:
-        if not len(region):
-            return rg.EMPTY
-        region = rg.intersection(region, one.ahead(_touched(z, region)).where(lambda m: m == 0))
-    detected, m = [rg.EMPTY], len(each)
-    for k in event.candidates:
-        radius = float(np.exp(event.threshold + penalty(k, event.train.shape[1])))
-        if k <= m:  # the k-th nearest is one of the m: fewer than k of them are closer than the radius
-            far = np.concatenate([one.farther(radius) for one in each])
-            detected.append(rg.covered_at_least(far, m - k + 1))
-        else:
-            detected.append(distances.within(radius).where(lambda others: others < k - m))  # noqa: B023
-    return rg.intersection(region, rg.union(*detected))
+        # Where it is not so with the benefit of rounding, it is not without.
+        if not len(regions[0]):
+            return rg.EMPTY, rg.EMPTY
+        ahead = one.ahead(_touched(z, regions[0]))
+        regions = [
+            rg.intersection(old, ahead.exactly(0, way)) for old, way in zip(regions, distances.ways, strict=True)
+        ]
+    m = len(each)
+    for i, way in enumerate(distances.ways):
+        detected = [rg.EMPTY]
+        for k in event.candidates:
+            radius = float(np.exp(event.threshold + penalty(k, event.train.shape[1])))
+            if k <= m:  # the k-th nearest is one of the m: fewer than k of them are closer than the radius
+                far = np.concatenate([one.farther(radius, way) for one in each])
+                detected.append(rg.covered_at_least(far, m - k + 1))
+            else:
+                detected.append(distances.within(radius, -way).where(lambda others: others < k - m))  # noqa: B023
+        regions[i] = rg.intersection(regions[i], rg.union(*detected))
+    return _told(regions)
 
 
-def selected_region(pieces: Pieces, event: Event, *, condition_on_k: bool = True) -> rg.Region:
-    """The z between the first and the last breakpoint at which j is selected again, (m, 2).
+def selected_region(pieces: Pieces, event: Event, *, condition_on_k: bool = True) -> tuple[rg.Region, rg.Region]:
+    """The z between the first and the last breakpoint at which j is selected again, (m, 2); and those at which single
+    precision does not tell.
 
     ``condition_on_k``: for the same k; otherwise for any of the candidates, the one with the largest score at z.
     """
     apart = _size([pieces.test - pieces.neighbour])
     distances = _Distances(pieces.z, pieces.test, event.train, event.metric, apart)
     distances = distances.to(pieces.neighbour, event.before)
-    count = distances.ahead(np.ones(distances.pieces, bool))
+    ahead = distances.ahead(np.ones(distances.pieces, bool))
     ks = (event.k,) if condition_on_k else event.candidates
-    return rg.union(rg.EMPTY, *[_region_for(distances, event, count, k) for k in ks])
+    # What does not hold with the benefit of rounding need not be looked at without it.
+    each, found = [np.array([[-np.inf, np.inf]])] * len(ks), []
+    for way in distances.ways:
+        each = [
+            _region_for(distances, event, ahead, k, way, within) if len(within) else rg.EMPTY
+            for k, within in zip(ks, each, strict=True)
+        ]
+        found.append(rg.union(rg.EMPTY, *each))
+    return _told(found)
 
 
-def _region_for(distances: "_Distances", event: Event, count: "_Ahead", k: int) -> rg.Region:
-    """Where j is the k-th neighbour, k has the largest score, and that score exceeds the threshold."""
-    region = count.where(lambda closer: closer == k - 1)
+def _told(regions: Sequence[rg.Region]) -> tuple[rg.Region, rg.Region]:
+    """The region and what is doubtful of it: regions with the benefit of rounding and without it, or one in double
+    precision."""
+    if len(regions) == 1:
+        return regions[0], rg.EMPTY
+    kindly, strictly = regions
+    return kindly, rg.intersection(kindly, rg.complement(strictly))
+
+
+def _region_for(
+    distances: "_Distances", event: Event, ahead: "_Ahead", k: int, way: float, within: rg.Region
+) -> rg.Region:
+    """Where j is the k-th neighbour, k has the largest score, and that score exceeds the threshold; within a region."""
+    region = rg.intersection(ahead.exactly(k - 1, way), within)
     d = event.dimension
     if len(region):
-        region = rg.intersection(region, distances.farther(np.exp(event.threshold + penalty(k, d))))
+        region = rg.intersection(region, distances.farther(np.exp(event.threshold + penalty(k, d)), way))
     for other in event.candidates:
         if other == k or not len(region):
             continue
@@ -152,7 +179,7 @@ def _region_for(distances: "_Distances", event: Event, count: "_Ahead", k: int) 
             continue
         lam = float(np.exp(penalty(other, d) - penalty(k, d)))
         # Only the pieces that the conditions so far have left are looked at.
-        closer = distances.closer(lam, _touched(distances.z, region))
+        closer = distances.closer(lam, _touched(distances.z, region), way)
         region = rg.intersection(region, closer.where(lambda m: m >= needed))  # noqa: B023
     return region
 
@@ -180,24 +207,18 @@ class _Steps:
 class _Ahead:
     """How many of the others stand before j: closer, or equally close and before it in the training set.
 
-    ``steps`` (double precision): one count. In single precision two, which take what rounding may have made equal once
-    as its place in the training set says, and once the other way round.
+    ``steps`` in double precision: one count. In single precision two, the most and the least that there can be, as it
+    does not tell what is equally close.
     """
 
     steps: tuple[_Steps, ...]
 
-    def where(self, condition) -> rg.Region:
-        """Where the count fulfils a condition.
-
-        Raises NumericalError where that depends on what single precision cannot tell, on intervals wider than those
-        that double precision looks at again.
-        """
-        region, *others = [steps.where(condition) for steps in self.steps]
-        for other in others:
-            doubtful = rg.intersection(rg.union(region, other), rg.complement(rg.intersection(region, other)))
-            if (np.diff(doubtful)[:, 0] > HALO * np.maximum(1.0, np.abs(doubtful[:, 0]))).any():
-                raise NumericalError("single precision does not tell distances from each other: use float64 throughout")
-        return region
+    def exactly(self, m: int, way: float) -> rg.Region:
+        """Where there are m: in double precision, or (``way`` 1) may be, or (``way`` -1) are for sure."""
+        if len(self.steps) == 1:
+            return self.steps[0].where(lambda count: count == m)
+        most, least = self.steps if way > 0 else self.steps[::-1]
+        return rg.intersection(most.where(lambda count: count >= m), least.where(lambda count: count <= m))
 
 
 class _Distances:
@@ -206,21 +227,32 @@ class _Distances:
     ``test`` (K + 1, D) its features, ``train`` (n', D) those of the others, which do not move. Until :meth:`to` names a
     neighbour, it is the test instance itself, at distance 0. ``apart``: the largest difference of any number of its
     features and those of a neighbour.
+
+    ``ways`` in which to ask: in single precision with the benefit of rounding (1.0) and without it (-1.0), for what it
+    does not tell is where the answers differ; in double precision without regard to it (0.0).
     """
 
     def __init__(self, z: NDArray, test: NDArray, train: NDArray, metric: Metric, apart: float):
         self.z, self.pieces, self.metric, self.moving = z, len(z) - 1, metric, test
+        self.ways = (1.0, -1.0) if test.dtype == np.float32 else (0.0,)
         # Relative to the test instance's features: the squared distances below are differences of squares. In a unit
-        # in which these neither under- nor overflow; a power of two, so that nothing is rounded.
+        # in which products of these neither under- nor overflow; a power of two, so that nothing is rounded.
         centre = test[len(test) // 2]
         self.test = test - centre
         away = train - centre.astype(np.float64)
-        size = max(_size([self.test, away]), apart)
-        if test.dtype == np.float32 and size and not SMALLEST < size < LARGEST:
-            raise NumericalError("the features are too small or too large for single precision: use float64 throughout")
-        self.unit = float(unit_of(size))
-        self.test, self.train = self.test / self.test.dtype.type(self.unit), (away / self.unit).astype(test.dtype)
-        self.l2 = metric == "l2"
+        moved = max(_size([self.test]), apart)
+        size = max(moved, _size([away]))
+        if test.dtype == np.float32:
+            if size and not SMALLEST < size < LARGEST:
+                raise NumericalError(
+                    "the features are too small or too large for single precision: use float64 throughout"
+                )
+            moved = size
+        self.unit = float(unit_of(moved or size))
+        # What is farther than _FAR units is as far as that, which is beyond any distance that is compared.
+        away = np.clip(away / self.unit, -_FAR, _FAR)
+        self.test, self.train = self.test / self.test.dtype.type(self.unit), away.astype(test.dtype)
+        self.l2, self.eps = metric == "l2", ROUNDING * float(np.finfo(test.dtype).eps)
         if self.l2:
             d_i = _squares(self.train) - 2.0 * (self.test @ self.train.T).astype(np.float64)
             self.d_i = np.maximum(d_i + _squares(self.test)[:, None], 0.0)
@@ -229,7 +261,10 @@ class _Distances:
             self.test, self.train = self.test.astype(np.float64), self.train.astype(np.float64)
             self.d_i = _cross_distances(self.test, self.train, metric)
             self.bend_i = norm(np.diff(self.test, axis=0), metric)
-        self.size_test, self.size_train = (norm(f.astype(np.float64) / self.unit, metric) for f in (test, train))
+        self.size_test = norm(test.astype(np.float64) / self.unit, metric)
+        size_train = norm(np.clip(train / self.unit, -_FAR, _FAR), metric)
+        sums = _squares(self.test)[:, None] + _squares(self.train)
+        self.rounding_i = self._rounding(self.d_i, self.size_test[:, None] + size_train, sums)
         self._towards(test, np.zeros(len(train), bool))
 
     def to(self, neighbour: NDArray, before: NDArray[np.bool_]) -> "_Distances":
@@ -241,20 +276,23 @@ class _Distances:
     def _towards(self, neighbour: NDArray, before: NDArray[np.bool_]) -> None:
         self.before = before
         self.apart = (self.moving - neighbour) / self.moving.dtype.type(self.unit)
-        self.size_neighbour = norm(neighbour.astype(np.float64) / self.unit, self.metric)
+        size = norm(neighbour.astype(np.float64) / self.unit, self.metric)
         if self.l2:
             self.d_j, self.bend_j = _squares(self.apart), _squares(np.diff(self.apart, axis=0))
         else:
             self.apart = self.apart.astype(np.float64)
             self.d_j = norm(self.apart, self.metric)
             self.bend_j = norm(np.diff(self.apart, axis=0), self.metric)
+        self.rounding_j = self._rounding(self.d_j, self.size_test + size)[:, None]
 
-    def closer(self, lam: float, which: NDArray[np.bool_], shift: NDArray | float = 0.0) -> _Steps:
-        """How many of the others are closer than lam d_j, along the pieces that the mask (K,) names.
-
-        ``shift`` (number of pieces named, n') is added to lam d_j (l2: to the square).
-        """
+    def closer(self, lam: float, which: NDArray[np.bool_], way: float = 0.0) -> _Steps:
+        """How many of the others are closer than lam d_j, along the pieces that the mask (K,) names; ``way``: rounding
+        counts for (1) or against (-1) them, or not at all (0)."""
         some = np.flatnonzero(which)
+        return self._closer(some, lam, way * self._shift(some, lam) if way else 0.0)
+
+    def _closer(self, some: NDArray, lam: float, shift: NDArray | float) -> _Steps:
+        """The same along the pieces ``some``; the shift (len(some), n') is added to lam d_j (l2: to the square)."""
         factor = lam**2 if self.l2 else lam
         g0, g1 = (self.d_i[at] - factor * self.d_j[at, None] - shift for at in (some, some + 1))
         if self.l2:
@@ -266,44 +304,62 @@ class _Distances:
     def ahead(self, which: NDArray[np.bool_]) -> _Ahead:
         """How many of the others stand before j, along the pieces that the mask (K,) names."""
         some = np.flatnonzero(which)
+        shift = self._shift(some, 1.0)
+        if self.ways == (0.0,):
+            # What is equal to rounding counts by its place in the training set: for l2, that is all along a piece or at
+            # single points, which need no shift; l1 and linf may agree on any part of it.
+            gaps = (np.abs(self.d_i[at] - self.d_j[at, None]) for at in (some, some + 1))
+            tied = (np.maximum(*gaps) <= shift) | (not self.l2)
+            shift = np.where(tied, shift * np.where(self.before, 1.0, -1.0), 0.0)
+            return _Ahead((self._closer(some, 1.0, shift),))
+        return _Ahead((self._closer(some, 1.0, shift), self._closer(some, 1.0, -shift)))
+
+    def _shift(self, some: NDArray, lam: float) -> NDArray[np.float64]:
+        """How much rounding may change d_i - lam d_j (l2: the difference of the squares) along the pieces ``some``."""
+        return self.rounding_i[some] + (lam**2 if self.l2 else lam) * self.rounding_j[some]
+
+    def _rounding(self, d: NDArray, features: NDArray, sums: NDArray | float = 0.0) -> NDArray[np.float64]:
+        """How much rounding may change distances d (l2: their squares) along each of the pieces: that of the features,
+        of this size, and for l2 that of these sums of products; all (K + 1, ...)."""
+        largest = self.eps * (np.sqrt(d) * features + sums if self.l2 else features)
         # The distances are convex, and their rounding is largest at an end of the piece, not inside of it.
-        shift = np.maximum(self._rounding(some), self._rounding(some + 1)) * np.where(self.before, 1.0, -1.0)
-        shifts = (shift, -shift) if self.moving.dtype == np.float32 else (shift,)
-        return _Ahead(tuple(self.closer(1.0, which, shift) for shift in shifts))
+        return np.maximum(largest[:-1], largest[1:])
 
-    def _rounding(self, at: NDArray) -> NDArray[np.float64]:
-        """How much rounding may change d_i - d_j (l2: the difference of the squares) at the breakpoints ``at``."""
-        eps = _ROUNDING * np.finfo(self.moving.dtype).eps
-        features = (self.size_test + self.size_neighbour)[at, None] + self.size_train
-        if not self.l2:
-            return eps * features
-        # That of the features, and that of the sum of products.
-        sums = _squares(self.test[at])[:, None] + _squares(self.train)
-        return eps * ((np.sqrt(self.d_i[at]) + np.sqrt(self.d_j[at, None])) * features + sums)
-
-    def farther(self, distance: float) -> rg.Region:
-        """Where d_j exceeds a distance."""
-        distance = distance / self.unit
+    def farther(self, distance: float, way: float = 0.0) -> rg.Region:
+        """Where d_j exceeds a distance; ``way`` as in :meth:`closer`."""
+        distance = self._in_units(distance)
         some = np.arange(self.pieces)
+        shift = way * self.rounding_j
         if self.l2:
             gap = distance**2 - self.d_j[:, None]
-            segment, u, change = _quadratic_roots(gap[:-1], gap[1:], -self.bend_j)
+            g0, g1 = gap[:-1] - shift, gap[1:] - shift
+            segment, u, change = _quadratic_roots(g0, g1, -self.bend_j)
         else:
             gap = distance - self.d_j[:, None]
-            zero = np.zeros((self.pieces, 1))
-            segment, u, change = self._refined(gap[:-1], gap[1:], 1.0, some, zero, constant=distance)
-        return self._steps(some, (gap[:-1, 0] < 0).astype(int), segment, u, change).where(lambda m: m > 0)
+            g0, g1 = gap[:-1] - shift, gap[1:] - shift
+            shift = np.broadcast_to(shift, g0.shape)
+            segment, u, change = self._refined(g0, g1, 1.0, some, shift, constant=distance)
+        return self._steps(some, (g0[:, 0] < 0).astype(int), segment, u, change).where(lambda m: m > 0)
 
-    def within(self, distance: float) -> _Steps:
-        """How many of the others are closer than a distance."""
-        distance = distance / self.unit
+    def within(self, distance: float, way: float = 0.0) -> _Steps:
+        """How many of the others are closer than a distance; ``way`` as in :meth:`closer`."""
+        distance = self._in_units(distance)
         some = np.arange(self.pieces)
-        gap = self.d_i - (distance**2 if self.l2 else distance)
+        shift = (distance**2 if self.l2 else distance) + way * self.rounding_i
+        g0, g1 = self.d_i[:-1] - shift, self.d_i[1:] - shift
         if self.l2:
-            segment, u, change = _quadratic_roots(gap[:-1], gap[1:], self.bend_i)
+            segment, u, change = _quadratic_roots(g0, g1, self.bend_i)
         else:
-            segment, u, change = self._refined(gap[:-1], gap[1:], 0.0, some, np.full_like(gap[:-1], distance))
-        return self._steps(some, (gap[:-1] < 0).sum(axis=1), segment, u, change)
+            segment, u, change = self._refined(g0, g1, 0.0, some, np.broadcast_to(shift, g0.shape))
+        return self._steps(some, (g0 < 0).sum(axis=1), segment, u, change)
+
+    def _in_units(self, distance: float) -> float:
+        if distance / self.unit > _FAR:
+            raise NumericalError(
+                f"the threshold is a distance of {distance:.3g}, beside which the features hardly move: double "
+                "precision does not hold both; give features of one order of magnitude"
+            )
+        return distance / self.unit
 
     def _steps(self, some: NDArray, start: NDArray, segment: NDArray, u: NDArray, change: NDArray) -> _Steps:
         """The count along the pieces `some`, from its values (len(some),) at their starts and its changes inside."""
@@ -513,7 +569,7 @@ def order_interval(pieces: Pieces, event: Event, at: float) -> rg.Region:
         if len(first) and len(second):
             low, high = _within(alpha[first] - alpha[second], beta[first] - beta[second], low, high, u_at)
     interval = [[z0 + low * (z1 - z0), z0 + high * (z1 - z0)]]
-    return rg.component(rg.intersection(selected_region(pieces, event), interval), at)
+    return rg.component(rg.intersection(selected_region(pieces, event)[0], interval), at)
 
 
 def _within(alpha: NDArray, beta: NDArray, low: float, high: float, at: float) -> tuple[float, float]:

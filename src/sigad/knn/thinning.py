@@ -12,6 +12,7 @@ from sigad.errors import InvalidInputError
 from sigad.inference.region import EMPTY, WHOLE_LINE
 from sigad.inference.result import NOT_SELECTED, TESTED, TestResult
 from sigad.inference.thinning import thin
+from sigad.inference.ties import require_no_copies
 from sigad.inference.truncated import truncated_pvalue
 from sigad.knn.against import Against, parse_against
 from sigad.knn.covariance import statistic
@@ -57,6 +58,9 @@ def thinned_knn_test(
     ------
     InvalidInputError
         for NaN, shapes that do not fit, k out of range, or a covariance that is not positive definite.
+    NumericalError
+        where the test instance, or one with which it is compared, has a copy among the instances: the detector sees the
+        copy with a noise of its own, so that it learns about the half that is tested.
     """
     started = time.perf_counter()
     x_test, x_train = real_array(x_test, "x_test"), real_array(x_train, "x_train")
@@ -78,6 +82,8 @@ def thinned_knn_test(
     difference = test.difference(replace(found, x_test=tested[:1], x_train=tested[None, 1:]))
     t = float(statistic(difference, halves.test_variance * real_array(covariance, "covariance"), test.factor)[0])
     selected = bool(found.selected[0])
+    if selected:
+        require_no_copies(instances, [0, *(1 + test.compared(found)[0])])
     p = float(truncated_pvalue(t, WHOLE_LINE, null=("chi", tested.shape[1]))) if selected else np.nan
     return TestResult(
         status=TESTED if selected else NOT_SELECTED,

@@ -59,11 +59,11 @@ class MaskHypothesis(PiecewiseHypothesis):
         start, way = (torch.as_tensor(v, device=device) for v in (self.x - self.statistic * direction, direction))
         return Restriction(self.detector.score_map, start, way, dtype=dtype, memory_budget=self.memory_budget)
 
-    def agreement(self, part: LineFunction) -> Region:
-        return self.coarse.agreement(self._inside(part), self.detector.threshold, self.mask)
-
-    def doubtful(self, part: LineFunction) -> Region:
+    def agreement(self, part: LineFunction) -> tuple[Region, Region]:
         part, threshold = self._inside(part), self.detector.threshold
+        region = self.coarse.agreement(part, threshold, self.mask)
+        if part.values.dtype == torch.float64:
+            return region, rg.EMPTY
         margin = SINGLE * max(float(part.values.abs().max()), abs(threshold))
         clear = torch.as_tensor(self.coarse.conditions(self.mask)[0], device=part.values.device)
         # Pixels that must not be marked are given the benefit of the doubt, or none, and so are those that must be.
@@ -71,7 +71,7 @@ class MaskHypothesis(PiecewiseHypothesis):
             self.coarse.agreement(part, threshold + torch.where(clear, way * margin, -way * margin), self.mask)
             for way in (1.0, -1.0)
         )
-        return rg.intersection(kindly, rg.complement(strictly))
+        return region, rg.intersection(kindly, rg.complement(strictly))
 
     def _inside(self, part: LineFunction) -> LineFunction:
         """Scores that never exceed the threshold outside of ``within``, where nothing is marked."""

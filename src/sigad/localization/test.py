@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from sigad.checks import real_array, real_number, whole_number
+from sigad.checks import flag, real_array, real_number, whole_number
 from sigad.errors import InvalidInputError
 from sigad.inference import region as rg
 from sigad.inference.contrast import multiply
@@ -21,6 +21,7 @@ from sigad.inference.estimated import EstimatedScale
 from sigad.inference.hypothesis import require_piecewise_linear
 from sigad.inference.lattice import Lattice
 from sigad.inference.result import NOT_SELECTED, TESTED, TOLERANCE, Decision, TestResult, Tolerance
+from sigad.inference.ties import require_no_copies
 from sigad.inference.truncated import Alternative, check_alternative
 from sigad.localization.coarse import CoarseMap, parse_resolution
 from sigad.localization.contrast import ReferenceScale, contrast
@@ -170,6 +171,8 @@ def localization_test(
     UnsupportedOperationError
         names the operation of the module that is not piecewise linear, for the exact engine, also where no pixel was
         marked.
+    NumericalError
+        where one of x and the references is a copy of another, or a score equals the threshold to rounding.
     """
     started = time.perf_counter()
     x, x_ref = checked_images(x, x_ref)
@@ -179,6 +182,7 @@ def localization_test(
     if dtype not in (None, torch.float32, torch.float64):
         raise InvalidInputError(f"dtype must be torch.float32 or torch.float64, not {dtype}")
     memory_budget = whole_number(memory_budget, "memory_budget", least=1)
+    per_region, exhaustive = flag(per_region, "per_region"), flag(exhaustive, "exhaustive")
     tolerance = Tolerance(0.0, 0.0) if exhaustive else Tolerance.of(tolerance)
     run = engine_of(engine, exhaustive=exhaustive, dtype=dtype or torch.float32)
     _check_covariance(covariance, x, x_ref)  # before anything is selected
@@ -187,6 +191,7 @@ def localization_test(
     detector = Detector(reconstruct, threshold=threshold, filter_size=filter_size, within=within)
     if engine != "exact" and dtype == torch.float32:
         detector = detector.in_single_precision()
+    require_independent(x, x_ref)
     found = detector.detect(x)
     if not found.mask.any():
         if engine == "exact":
@@ -236,6 +241,12 @@ def checked_images(x: ArrayLike | Tensor, x_ref: ArrayLike | Tensor) -> tuple[ND
     if x.shape != x_ref.shape[-3:]:
         raise InvalidInputError(f"x has the shape {x.shape}, x_ref {x_ref.shape}: they must be the same")
     return x, x_ref
+
+
+def require_independent(x: NDArray[np.float64], x_ref: NDArray[np.float64]) -> None:
+    """Raises NumericalError where one of the test image and the references is a copy of another."""
+    images = np.concatenate([x[None], x_ref.reshape(-1, *x.shape)])
+    require_no_copies(images, range(len(images)))
 
 
 def _image(value: ArrayLike | Tensor, name: str, dimensions: tuple[int, ...]) -> NDArray[np.float64]:

@@ -6,14 +6,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from sigad.checks import real_number
+from sigad.errors import InvalidInputError
 from sigad.inference.covariance import Covariance, multiplication
 from sigad.inference.region import WHOLE_LINE
 from sigad.inference.result import TESTED
 from sigad.inference.thinning import thin
-from sigad.inference.truncated import Alternative, mean_confidence_interval, truncated_pvalue
+from sigad.inference.truncated import Alternative, check_alternative, mean_confidence_interval, truncated_pvalue
 from sigad.localization.contrast import contrast
 from sigad.localization.detector import Detector
-from sigad.localization.test import LocalizationResult, checked_images
+from sigad.localization.test import LocalizationResult, checked_images, require_independent
 
 
 def thinned_localization_test(
@@ -38,11 +40,15 @@ def thinned_localization_test(
 
     ``tau`` and ``rng`` as in :func:`sigad.inference.thinning.thin`, all others as in :func:`localization_test`;
     ``selection`` is what was marked in the noisier copy, for which the threshold should have been chosen: its noise
-    has (1 + tau^2) times the variance.
+    has (1 + tau^2) times the variance. Errors are those of :func:`localization_test`.
     """
     x, x_ref = checked_images(x, x_ref)
+    check_alternative(alternative)
+    if not 0 < real_number(level, "level") < 1:
+        raise InvalidInputError(f"level must lie between 0 and 1, not {level}")
     multiplication(covariance, x.size)  # checked before anything is selected
     detector = Detector(reconstruct, threshold=threshold, filter_size=filter_size, within=within)
+    require_independent(x, x_ref)
     return thinned_test(detector, x, x_ref, covariance, tau=tau, rng=rng, alternative=alternative, level=level)
 
 
