@@ -59,6 +59,7 @@ METHODS = {
     "proposed_any_k": ("#E69F00", "s"),
     "neighbourhood": ("#882255", "h"),
     "blocks": ("#44AA99", "h"),
+    "lattice": ("#661100", "s"),
     "wo_pp": ("#0072B2", "D"),
     "opa1": ("#56B4E9", "^"),
     "opa2": ("#332288", "v"),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sigad.data import noise
 from sigad.inference.covariance import AutoregressiveCovariance, Covariance
 from sigad.inference.exact import exact
+from sigad.inference.lattice import Refinement, lattice
 from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import Null, truncated_pvalue
 from sigad.line import piecewise
@@ -137,6 +138,12 @@ class LocalizationProblems:
     def selective(self, *, tolerance: Tolerance | Decision = TOLERANCE) -> PValues:
         """The selective test (Katsuoka et al. 2026)."""
         return PValues.of([exact(trial.hypothesis, tolerance=tolerance) for trial in self.trials])
+
+    def on_lattice(self, streams: Sequence[Streams], *, spacing: float, refinement: Refinement) -> PValues:
+        """The selective test by the lattice engine."""
+        pairs = zip(self.trials, streams, strict=True)
+        given = {"spacing": spacing, "refinement": refinement}
+        return PValues.of([lattice(trial.hypothesis, rng=stream.method(), **given) for trial, stream in pairs])
 
     def over_conditioned(self) -> PValues:
         """The selective test without parametric programming: only the linear piece that holds the observation."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sigad.inference.lattice import Refinement
 from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import Null
 from sigad.seeds import Streams
@@ -176,6 +177,14 @@ class Thinnable(Problems, Protocol):
         ...
 
 
+class Evaluated(Problems, Protocol):
+    """Problems whose detector can be run anywhere on the line."""
+
+    def on_lattice(self, streams: Sequence[Streams], *, spacing: float, refinement: Refinement) -> PValues:
+        """The selective test by the lattice engine."""
+        ...
+
+
 class ScoresOfNormals(Problems, Protocol):
     """Problems with the anomaly scores of normal instances that serve for nothing but the threshold."""
 
@@ -206,4 +215,5 @@ CAPABILITIES: dict[str, type] = {
     "scores_of_normals": ScoresOfNormals,
     "normals": Normals,
     "thinning": Thinnable,
+    "evaluations": Evaluated,
 }

@@ -23,7 +23,7 @@ class LocalizationImages(Kind):
     before (threshold, noise model, references) comes from other patients, and so do the normal images that calibrate.
     Trials that draw one patient depend on one another, more so the fewer patients there are."""
 
-    offers = frozenset({"normals", "pixels", "thinning"})
+    offers = frozenset({"evaluations", "normals", "pixels", "thinning"})
 
     dataset: str = setting("gravel", "name of the stack in `stacks`, config/datasets.yaml")
     size: int = setting(32, "side of the prepared images in pixels, a multiple of 8", low=8)

@@ -22,7 +22,7 @@ class LocalizationSynthetic(Kind):
     """Images of noise, independent or with the covariance 0.5^|i - j| in row-major order, and a signal on a random
     square. The noises of the reconstruction are the detector's own randomness."""
 
-    offers = frozenset({"pixels", "normals", "thinning"})
+    offers = frozenset({"evaluations", "normals", "pixels", "thinning"})
 
     size: int = setting(64, f"side of the image in pixels, a multiple of {POOLINGS}", low=POOLINGS, source="paper")
     covariance: str = setting(

@@ -1,0 +1,5 @@
+use rule test as test_lattice with:
+    wildcard_constraints:
+        method=variants("lattice"),
+    params:
+        code=method_code("lattice"),
