@@ -29,6 +29,6 @@ def test_a_report_counts_and_names_the_seed(monkeypatch):
 
     shown = []
     monkeypatch.setattr("tests.fuzz.FUZZERS", {"even": even})
-    report = run(["even"], 0.01, 0, shown.append)["even"]
+    report = run(["even"], 0.5, 0, shown.append)["even"]
     assert report.outcomes["a multiple of four"] >= 1 and report.outcomes[AGREES] >= 1 and 1 in report.wrong
     assert "AssertionError: 1 is odd" in report.wrong[1] and "seed 1" in shown[0] and "seed 3" in str(report)
