@@ -1,6 +1,8 @@
 """The design of experiments, the synthetic trials, and the files of rows."""
 
+import dataclasses
 import json
+import typing
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -95,6 +97,7 @@ class TestCuttingTheGrid:
         ({"settings": {"model": "gaussian"}}, "gaussian"),
         ({"settings": {"noise": "cauchy", "distance": 0.01}}, "cauchy"),
         ({"settings": {"noise": "skewnorm", "distance": 0.9}}, "0.9"),
+        ({"settings": {"noise": 3}}, "noise must be text, not 3"),
         ({"settings": {"quantile": 1.5}}, "quantile must be less than 1, not 1.5"),
         ({"settings": {"quantile": "0.9"}}, "quantile must be a number, not the text '0.9'"),
         ({"settings": {"d": -1}}, "d must be at least 1, not -1"),
@@ -206,6 +209,17 @@ def test_kinds_and_methods_speak_of_capabilities_that_exist():
         assert kinds.load(name).offers <= set(CAPABILITIES)
     for name in methods.names():
         assert methods.load(name).needs <= set(CAPABILITIES)
+
+
+def test_types_of_settings_and_their_choices_say_the_same():
+    literals = 0
+    for kind in map(kinds.load, kinds.names()):
+        hints = typing.get_type_hints(kind)
+        for key in dataclasses.fields(kind):
+            if typing.get_origin(hints[key.name]) is typing.Literal:
+                assert typing.get_args(hints[key.name]) == key.metadata["choices"], (kind, key.name)
+                literals += 1
+    assert literals
 
 
 POINTS = {"n=20": KnnSynthetic(n=20, d=4, k=3), "n=30": KnnSynthetic(n=30, d=4, k=3)}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sigad.data.images import ImageSet, split
-from sigad.data.patch_noise import NOISE_KINDS, estimate
+from sigad.data.patch_noise import NOISE_KINDS, NoiseKind, estimate
 from sigad.inference.multiple import benjamini_yekutieli
 from sigad.inference.result import TESTED
 from sigad.seeds import Streams
@@ -146,8 +146,15 @@ def pvalue_map(setting: KnnImages, images: ImageSet, features: Any, seed: int, *
     shape, picture = _picture(images, at)
     found, p = np.concatenate(detected), np.concatenate(selective)
     rejected = benjamini_yekutieli(p) <= level
-    arrays = (images.defect[tuple(at.T)].astype(np.float64), found, np.concatenate(naive), p, rejected)
-    return PValueMap(picture, images.patch, *(values.reshape(shape) for values in arrays))
+    return PValueMap(
+        picture,
+        images.patch,
+        defect=images.defect[tuple(at.T)].astype(np.float64).reshape(shape),
+        detected=found.reshape(shape),
+        naive=np.concatenate(naive).reshape(shape),
+        selective=p.reshape(shape),
+        rejected=rejected.reshape(shape),
+    )
 
 
 def _picture(images: ImageSet, places: NDArray[np.int64]) -> tuple[tuple[int, int], NDArray[np.uint8]]:
@@ -160,7 +167,13 @@ def _picture(images: ImageSet, places: NDArray[np.int64]) -> tuple[tuple[int, in
 
 
 def noise_adequacy(
-    images: ImageSet, seed: int, *, n: int, repetitions: int = 20, kinds: Sequence[str] = NOISE_KINDS, points: int = 100
+    images: ImageSet,
+    seed: int,
+    *,
+    n: int,
+    repetitions: int = 20,
+    kinds: Sequence[NoiseKind] = NOISE_KINDS,
+    points: int = 100,
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """How well the noise models describe normal patches that they were not estimated on.
 
@@ -179,8 +192,8 @@ def noise_adequacy(
         for rep in range(repetitions):
             rng = Streams(seed, "image_noise", images.name, rep).data()
             parts = split(images, rng, n)
-            position = tuple(int(rng.integers(size)) for size in images.grid)
-            flat = lambda part: images.patches(part, position).reshape(len(part), -1)  # noqa: B023, E731
+            row, column = (int(rng.integers(size)) for size in images.grid)
+            flat = lambda part: images.patches(part, (row, column)).reshape(len(part), -1)  # noqa: B023, E731
             estimation, held_out = flat(parts.estimation), flat(np.concatenate([parts.testing, parts.pool]))
             noise = estimate(estimation, kind)
             white = noise.whiten(held_out - noise.mean) / np.sqrt(1 + 1 / len(estimation))

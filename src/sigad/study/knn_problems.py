@@ -2,21 +2,23 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
 from sigad.data import noise
+from sigad.data.noise import NoiseFamily
 from sigad.errors import ConfigurationError
-from sigad.inference.estimated import Estimated
+from sigad.inference.estimated import EstimatedCovariance
 from sigad.inference.region import Region
 from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import Null, truncated_pvalue
 from sigad.knn.against import AgainstNeighbour, AgainstNeighbourhood
 from sigad.knn.closed_form import order_region
-from sigad.knn.covariance import KnnCovariance, of_problems, standardised
-from sigad.knn.detection import METRICS, Detections, detect
+from sigad.knn.covariance import CheckedCovariance, of_problems, standardised
+from sigad.knn.detection import METRICS, Detections, Metric, detect
 from sigad.knn.neighbourhood import members
 from sigad.knn.thinning import thinned_knn_test
 from sigad.seeds import Streams
@@ -110,10 +112,10 @@ class KnnProblems(DetectedProblems):
     there are as many as one wants, and instead ``signals``, and ``noise`` its family and distance from normal.
     """
 
-    covariance: KnnCovariance
+    covariance: CheckedCovariance
     held_out: NDArray[np.float64] | None = None
     signals: Signals | None = None
-    noise: tuple[str, float] = ("normal", 0.0)
+    noise: tuple[NoiseFamily, float] = ("normal", 0.0)
     test: AgainstNeighbour | AgainstNeighbourhood = PAPER
 
     def __getitem__(self, which: NDArray) -> "KnnProblems":
@@ -155,9 +157,9 @@ class KnnProblems(DetectedProblems):
         true = (np.abs(difference) <= 1e-9).all(axis=-1)
         return replace(self, test=test, null_true=true)
 
-    def plugged_in(self) -> "KnnProblems":
+    def plugged_in(self) -> Self:
         """The same hypotheses, with the estimate of the covariance taken for the truth."""
-        return replace(self, covariance=self.covariance.matrix)
+        return replace(self, covariance=self._known_covariance())
 
     def selective(self, *, condition_on_k: bool = True, tolerance: Tolerance | Decision = TOLERANCE) -> PValues:
         """The selective test (Niihori et al. 2025, Theorem 4.1), or that against the neighbourhood, in closed form."""
@@ -173,6 +175,7 @@ class KnnProblems(DetectedProblems):
         test, neighbour = np.stack(
             [noise.sample(stream.method(), *self.noise, (2, self.x_test.shape[1])) for stream in streams], axis=1
         )
+        assert self.signals is not None and isinstance(self.covariance, np.ndarray), "offered for synthetic data only"
         selected = np.arange(self.x_train.shape[1]) == self.detections.index[:, None]
         difference = self.signals.difference(selected) + (test - neighbour)
         return np.sqrt((np.square(difference) / (2 * self.covariance)).sum(axis=-1))
@@ -194,7 +197,7 @@ class KnnProblems(DetectedProblems):
 
     def thinned(self, streams: Sequence[Streams], tau: float) -> PValues:
         """The test by Gaussian thinning, which needs a covariance: an estimate is taken for the truth."""
-        covariance = self.covariance.matrix if isinstance(self.covariance, Estimated) else self.covariance
+        covariance = self._known_covariance()
         found, raised = self.detections, self.threshold + np.log1p(tau**2) / 2
         results = [
             thinned_knn_test(
@@ -202,7 +205,7 @@ class KnnProblems(DetectedProblems):
                 found.x_train[b],
                 k=found.candidates,
                 threshold=float(raised[b]),
-                covariance=of_problems(covariance, b),
+                covariance=covariance[b] if covariance.ndim == 3 else covariance,
                 tau=tau,
                 rng=stream.method(),
                 metric=found.metric,
@@ -211,10 +214,18 @@ class KnnProblems(DetectedProblems):
         ]
         return PValues.of(results)
 
+    def _known_covariance(self) -> NDArray[np.float64]:
+        """The covariance; an estimate is taken for the truth."""
+        if isinstance(self.covariance, np.ndarray):
+            return self.covariance
+        assert isinstance(self.covariance, EstimatedCovariance), "no kind estimates no more than a scale"
+        return self.covariance.matrix
+
     def _further(self, b: int, stream: Streams, count: int) -> NDArray[np.float64]:
         """Normal instances (m, d) of one problem that serve for nothing else."""
         if self.held_out is not None:
             return self.held_out[b, :count]
+        assert self.signals is not None, "of synthetic data there are as many as one wants, of others some are held out"
         rng, centres = stream.normals(), self.signals.centres[b]
         return centres[rng.integers(len(centres), size=count)] + noise.sample(
             rng, *self.noise, (count, centres.shape[1])
@@ -240,7 +251,7 @@ class KnnKind(Kind):
     quantile: float = setting(
         0.9, "level of the threshold: quantile of the score over held-out normal instances", above=0, below=1
     )
-    metric: str = setting("l2", "distance between features", choices=METRICS, source="paper")
+    metric: Metric = setting("l2", "distance between features", choices=METRICS, source="paper")
 
     @property
     def candidates(self) -> tuple[int, ...]:

@@ -96,10 +96,12 @@ class LocalizationProblems:
     def null(self) -> Null:
         """Law of the statistics without selection; of an estimated scale it has one parameter for each of them."""
         laws = [trial.line.null if trial.selected else "normal" for trial in self.trials]
-        if all(law == "normal" for law in laws):
+        estimated = [law for law in laws if not isinstance(law, str) and law[0] == "signed-beta"]
+        if not estimated:
             return "normal"
-        ((kind, b),) = {law[:2] for law in laws}
-        return kind, b, np.array([scale for _, _, scale in laws])
+        assert len(estimated) == len(laws), "asked of hypotheses that were all selected, under one sort of covariance"
+        (b,) = {law[1] for law in estimated}
+        return "signed-beta", b, np.array([law[2] for law in estimated])
 
     @property
     def selected(self) -> NDArray[np.bool_]:
@@ -141,9 +143,12 @@ class LocalizationProblems:
 
     def on_lattice(self, streams: Sequence[Streams], *, spacing: float, refinement: Refinement) -> PValues:
         """The selective test by the lattice engine."""
-        pairs = zip(self.trials, streams, strict=True)
-        given = {"spacing": spacing, "refinement": refinement}
-        return PValues.of([lattice(trial.hypothesis, rng=stream.method(), **given) for trial, stream in pairs])
+        return PValues.of(
+            [
+                lattice(trial.hypothesis, spacing=spacing, refinement=refinement, rng=stream.method())
+                for trial, stream in zip(self.trials, streams, strict=True)
+            ]
+        )
 
     def over_conditioned(self) -> PValues:
         """The selective test without parametric programming: only the linear piece that holds the observation."""
@@ -207,7 +212,11 @@ def normal_images(setting: "LocalizationSynthetic", rng: np.random.Generator, co
 def load_unet(folder: str | Path, knots: int) -> PiecewiseLinearUNet:
     """A trained network in double precision; its activations made piecewise linear, with ``knots`` knots, if smooth."""
     unet = PiecewiseLinearUNet.from_pretrained(folder, low_cpu_mem_usage=False).double().eval()
-    return piecewise(unet, activations=["SiLU"], knots=knots) if unet.config.activation == "silu" else unet
+    if unet.config["activation"] != "silu":
+        return unet
+    replaced = piecewise(unet, activations=["SiLU"], knots=knots)
+    assert isinstance(replaced, PiecewiseLinearUNet), "activations are replaced within a copy"
+    return replaced
 
 
 def draw_images(

@@ -5,7 +5,7 @@ says what it offers, a method what it needs; neither names the other.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,9 +103,13 @@ class Neighbourhoods(Problems, Protocol):
 class EstimatedCovariances(Problems, Protocol):
     """Problems whose covariance is estimated."""
 
-    def plugged_in(self) -> Problems:
+    def plugged_in(self) -> Self:
         """The same hypotheses, with the estimate taken for the truth."""
         ...
+
+
+class EstimatedNeighbourhoods(Neighbourhoods, EstimatedCovariances, Protocol):
+    """Both."""
 
 
 class Instances(Problems, Protocol):

@@ -111,7 +111,7 @@ def uniformity(p_values: ArrayLike) -> Uniformity:
 def uniform_quantiles(p_values: ArrayLike, points: int = 200) -> dict[str, NDArray[np.float64]]:
     """For a plot of p-values against the uniform distribution: levels ``uniform`` and their ``quantile``, (points,)."""
     levels = (np.arange(points) + 0.5) / points
-    return {"uniform": levels, "quantile": np.quantile(p_values, levels)}
+    return {"uniform": levels, "quantile": np.quantile(np.asarray(p_values, np.float64), levels)}
 
 
 def _anderson_darling_tail(statistic: float) -> float:

@@ -95,7 +95,7 @@ def apply(method: Method, problems: Problems, streams: Sequence[Streams]) -> Row
         "hypothesis": np.array([stream.hypothesis for stream in streams], dtype=np.int64),
         "status": np.where(tested, TESTED, NOT_SELECTED).astype(object),
         "reason": np.full(len(streams), "", dtype=object),
-        "null_true": np.where(tested, null_true, None),
+        "null_true": np.where(tested, null_true, np.array(None)),
         "statistic": np.where(tested, problems.statistic, np.nan),
     }
     for name in ("p_value", "p_low", "p_high"):

@@ -8,12 +8,12 @@ import re
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from sigad.errors import ConfigurationError, near, unknown
 
-_JSON_TYPES = {int: "integer", float: "number", str: "string"}
-_NAMES = {int: "an integer", float: "a number", str: "text"}
+_JSON_TYPES: dict[type, str] = {int: "integer", float: "number", str: "string"}
+_NAMES: dict[type, str] = {int: "an integer", float: "a number", str: "text"}
 
 
 def setting(
@@ -112,9 +112,17 @@ class Settings:
         return "\n".join(lines)
 
 
-def _types(cls: type) -> dict[str, tuple[type, ...]]:
+def _types(cls: type[Settings]) -> dict[str, tuple[type, ...]]:
     hints = typing.get_type_hints(cls)
-    return {key.name: typing.get_args(hints[key.name]) or (hints[key.name],) for key in fields(cls)}
+    return {key.name: _types_of(hints[key.name]) for key in fields(cls)}
+
+
+def _types_of(hint: Any) -> tuple[type, ...]:
+    """The types of the values that an annotation allows: a type, a union of types, or a Literal."""
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        return tuple(dict.fromkeys(map(type, parts)))
+    return parts or (hint,)
 
 
 def _is_a(value: Any, kind: type) -> bool:

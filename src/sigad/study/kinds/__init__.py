@@ -61,9 +61,10 @@ class Kind(Settings):
         """What :meth:`draw` takes, from the files that :meth:`inputs` names."""
         return {}
 
-    def draw(self, streams: Sequence[Streams], **given: Any) -> Iterator[Block]:
+    def draw(self, streams: Sequence[Streams], *args: Any, **given: Any) -> Iterator[Block]:
         """The hypotheses of the given trials, in blocks of bounded memory, in the order of the trials.
 
+        A kind declares what it takes, which is what its :meth:`load` returns, by name.
         A trial has one hypothesis or more, one after the other, each with :meth:`sigad.seeds.Streams.of` its
         number. Where there is nothing to test it has one that is not selected: no trial is ever left out.
         """

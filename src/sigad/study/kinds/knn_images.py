@@ -12,14 +12,14 @@ from scipy.spatial.distance import cdist
 
 from sigad.data.images import DEFECTIVE, ImageSet, split
 from sigad.data.mvtec import require_images
-from sigad.data.patch_noise import NOISE_KINDS, Noise, estimate
+from sigad.data.patch_noise import NOISE_KINDS, Noise, NoiseKind, estimate
 from sigad.errors import ConfigurationError, InvalidInputError, unknown
 from sigad.inference.region import Region
 from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import truncated_pvalue
 from sigad.knn.detection import Detections, Metric, detect_features, scores
 from sigad.seeds import Streams
-from sigad.study.kinds import Block, Cost
+from sigad.study.kinds import Cost
 from sigad.study.knn_problems import DetectedProblems, KnnKind
 from sigad.study.problems import PValues
 from sigad.study.settings import setting
@@ -123,6 +123,9 @@ class KnnImageProblems(DetectedProblems):
         return PValues.exact(np.array(p, np.float64).reshape(-1), 1)
 
 
+ImageBlock = tuple[Sequence[Streams], KnnImageProblems]
+
+
 @dataclass(frozen=True)
 class KnnImages(KnnKind):
     """Patches of images at one position; every trial splits the normal images anew and draws a position."""
@@ -137,7 +140,7 @@ class KnnImages(KnnKind):
         choices=("normal", "anomaly", "gaussian", "image"),
         source="paper; gaussian and image chosen",
     )
-    covariance: str = setting("shrunk", "model of the noise", choices=NOISE_KINDS)
+    covariance: NoiseKind = setting("shrunk", "model of the noise", choices=NOISE_KINDS)
     features: str = setting("resnet18", "name of the network in `features`", source="paper")
 
     def check(self) -> None:
@@ -161,7 +164,7 @@ class KnnImages(KnnKind):
         images = ImageSet.load(files["images"], files["facts"])
         return {"images": images, "features": restore_features(files["features"])}
 
-    def draw(self, streams: Sequence[Streams], *, images: ImageSet, features: Any) -> Iterator[Block]:
+    def draw(self, streams: Sequence[Streams], *, images: ImageSet, features: Any) -> Iterator[ImageBlock]:
         """Problems of image patches; ``features`` is a torch module or :class:`sigad.knn.network.NetworkFeatures`."""
         from sigad.knn.network import NetworkFeatures
 
@@ -214,7 +217,7 @@ class KnnImages(KnnKind):
             further=(trial.further,),
         )
 
-    def _image(self, stream: Streams, images: ImageSet, network: Any) -> Iterator[Block]:
+    def _image(self, stream: Streams, images: ImageSet, network: Any) -> Iterator[ImageBlock]:
         """All patches of an anomalous image, as hypotheses of one trial."""
         places, train, estimation = draw_image(images, stream.data(), self.n)
         noise: dict[tuple[int, int], Noise] = {}
@@ -243,18 +246,18 @@ class Trial:
     further: Further
 
 
-def draw_trial(images: ImageSet, rng: np.random.Generator, *, n: int, instance: str, covariance: str) -> Trial:
+def draw_trial(images: ImageSet, rng: np.random.Generator, *, n: int, instance: str, covariance: NoiseKind) -> Trial:
     """Draw the patches of one trial; raises InvalidInputError if there are no anomalies although one is asked for."""
     parts = split(images, rng, n)
     if instance == "anomaly":
         anomalies = images.anomalies()
         if not len(anomalies):
             raise InvalidInputError(f"the image set {images.name!r} has no defective patches")
-        image, *position = map(int, anomalies[rng.integers(len(anomalies))])
+        image, row, column = map(int, anomalies[rng.integers(len(anomalies))])
     else:
         image = int(rng.choice(parts.testing))
-        position = [int(rng.integers(size)) for size in images.grid]
-    at = lambda which: images.patches(which, tuple(position))  # noqa: E731
+        row, column = (int(rng.integers(size)) for size in images.grid)
+    at = lambda which: images.patches(which, (row, column))  # noqa: E731
     x_test, x_train, estimation = at([image])[0], at(parts.pool), at(parts.estimation)
     noise = estimate(estimation.reshape(len(estimation), -1), covariance)
     others = parts.testing[parts.testing != image]
@@ -263,7 +266,7 @@ def draw_trial(images: ImageSet, rng: np.random.Generator, *, n: int, instance: 
         fresh = lambda m, rng=rng: noise.sample(rng, m).reshape(m, *x_test.shape)  # noqa: E731
         x_test, x_train, estimation = fresh(1)[0], fresh(len(x_train)), fresh(len(estimation))
         further = lambda rng, m: fresh(m, rng)  # noqa: E731
-    return Trial(x_test, x_train, estimation, noise, image, tuple(position), further)
+    return Trial(x_test, x_train, estimation, noise, image, (row, column), further)
 
 
 def _repeated(count: int, values: NDArray) -> NDArray:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sigad.data import noise
+from sigad.data.noise import NoiseFamily
 from sigad.data.synthetic import MODELS, draw_knn_instances
 from sigad.errors import ConfigurationError
 from sigad.knn.detection import blocks, detect
@@ -37,7 +38,7 @@ class KnnSynthetic(KnnKind):
     clusters: int = setting(3, "number of clusters, with means N(0, 4² I)", low=1)
     d: int = setting(10, "dimension", low=1)
     signal: float = setting(0, "added to one random coordinate of the test instance", source="paper; values chosen")
-    noise: str = setting("normal", "family of the noise", choices=noise.FAMILIES, source="paper")
+    noise: NoiseFamily = setting("normal", "family of the noise", choices=noise.FAMILIES, source="paper")
     distance: float = setting(
         0, "1-Wasserstein distance of the noise from N(0, 1)", low=0, source="paper; values chosen"
     )

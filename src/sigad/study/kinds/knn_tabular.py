@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ class KnnTabular(KnnKind):
         source="paper",
     )
 
-    transform: str = setting(
+    transform: Literal["yeo-johnson", "none"] = setting(
         "yeo-johnson",
         "of each column, fitted on rows of its own, before it is standardised: yeo-johnson makes it more normal",
         choices=("yeo-johnson", "none"),

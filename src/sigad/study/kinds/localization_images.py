@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,7 @@ class LocalizationImages(Kind):
     resolution: int = setting(8, "side of the blocks that are tested; 1: the marked pixels (paper)", low=1)
     filter_size: int = setting(3, "side of the mean filter, odd", low=1, source="paper")
     noise: str = setting("best", "model of the noise; best: the largest held-out likelihood", choices=NOISE)
-    scale: str = setting(
+    scale: Literal["references", "held-out"] = setting(
         "references",
         "of the noise: that of the references over the tested pixels (exact), or of the model on held-out patients",
         choices=("references", "held-out"),

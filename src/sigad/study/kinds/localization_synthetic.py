@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sigad.data import noise
+from sigad.data.noise import NoiseFamily
 from sigad.data.sealed import check_folder
 from sigad.errors import ConfigurationError
 from sigad.seeds import Streams
@@ -35,7 +36,7 @@ class LocalizationSynthetic(Kind):
     anomaly_size: int = setting(0, "side of that square in pixels; 0: a third of the image's, as in the paper", low=0)
     threshold: float = setting(0.8, "of the score", above=0, source="paper")
     filter_size: int = setting(3, "side of the mean filter, odd", low=1, source="paper")
-    noise: str = setting("normal", "family of the noise", choices=noise.FAMILIES, source="paper")
+    noise: NoiseFamily = setting("normal", "family of the noise", choices=noise.FAMILIES, source="paper")
     distance: float = setting(0, "1-Wasserstein distance of the noise from N(0, 1)", low=0, source="paper")
     variance_images: int = setting(
         0, "independent normal images from which the variance is estimated; 0: it is known", low=0

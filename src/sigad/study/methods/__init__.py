@@ -6,7 +6,7 @@ docs/adding-a-baseline.md shows how to add one.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from sigad.errors import ConfigurationError
 from sigad.seeds import Streams
@@ -15,10 +15,12 @@ from sigad.study.problems import Problems, PValues
 from sigad.study.registry import Registry
 from sigad.study.settings import Settings
 
+P = TypeVar("P", bound=Problems)
+
 
 @dataclass(frozen=True)
-class Method(Settings):
-    """A way to a p-value.
+class Method(Settings, Generic[P]):
+    """A way to a p-value of problems P.
 
     Class attributes
     ----------------
@@ -36,12 +38,12 @@ class Method(Settings):
     of_instance: ClassVar[bool] = False
     selects: ClassVar[bool] = False
 
-    def hypotheses(self, problems: Problems) -> Problems:
-        """What the method tests, if not the hypotheses that the detector selects by default: others about the same
-        data, given their own selection."""
+    def hypotheses(self, problems: Any) -> P:
+        """What the method tests, of problems that have what it needs: the hypotheses that the detector selects by
+        default, or others about the same data, given their own selection."""
         return problems
 
-    def pvalues(self, problems: Problems, streams: Sequence[Streams]) -> PValues:
+    def pvalues(self, problems: P, streams: Sequence[Streams]) -> PValues:
         """The p-values of B selected hypotheses; ``streams``, one each, for methods that randomise.
 
         Raises

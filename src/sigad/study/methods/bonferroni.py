@@ -11,7 +11,7 @@ from sigad.study.methods.naive import log_pvalues
 from sigad.study.problems import Problems, PValues
 
 
-class Bonferroni(Method):
+class Bonferroni(Method[Problems]):
     """min(1, number of hypotheses times the naive p-value)."""
 
     label = "Bonferroni"

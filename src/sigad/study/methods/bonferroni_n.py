@@ -11,7 +11,7 @@ from sigad.study.methods.naive import log_pvalues
 from sigad.study.problems import Neighbours, PValues
 
 
-class BonferroniN(Method):
+class BonferroniN(Method[Neighbours]):
     """min(1, n times the naive p-value)."""
 
     label = "Bonferroni, n"

@@ -17,7 +17,7 @@ from sigad.study.settings import setting
 
 
 @dataclass(frozen=True)
-class Conformal(Method):
+class Conformal(Method[Normals]):
     """The rank of the score among those of the detected calibration normals."""
 
     label = "conformal"

@@ -15,7 +15,7 @@ from sigad.inference.conformal import detection_conditional
 from sigad.seeds import Streams
 from sigad.study.kinds import Cost
 from sigad.study.methods.conformal import Conformal
-from sigad.study.problems import Normals, PValues
+from sigad.study.problems import Normals, Problems, PValues
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ConformalSelective(Conformal):
         return super().seconds(cost) + (1 + self.normals) * cost.search
 
 
-def _selective(problems: Normals) -> NDArray[np.float64]:
+def _selective(problems: Problems) -> NDArray[np.float64]:
     """The selective p-values of those problems that have one."""
     if not len(problems):
         return np.empty(0)

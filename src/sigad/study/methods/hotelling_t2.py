@@ -17,7 +17,7 @@ from sigad.study.methods import Method
 from sigad.study.problems import Instances, PValues
 
 
-class HotellingT2(Method):
+class HotellingT2(Method[Instances]):
     """Upper tail probabilities of the F distribution."""
 
     label = "Hotelling T²"

@@ -19,7 +19,7 @@ REACH = 24.0
 
 
 @dataclass(frozen=True)
-class Lattice(Method):
+class Lattice(Method[Evaluated]):
     """Selective p-values of a detector that is run at finitely many points."""
 
     label = "lattice"

@@ -13,7 +13,7 @@ def log_pvalues(problems: Problems) -> np.ndarray:
     return truncated_pvalue(problems.statistic, WHOLE_LINE, null=problems.null, log=True)
 
 
-class Naive(Method):
+class Naive(Method[Problems]):
     """Tail probabilities of the statistic without truncation."""
 
     label = "naive"

@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass
 
-from sigad.study.methods import neighbourhood
-from sigad.study.problems import EstimatedCovariances, Problems
+from sigad.study.methods import neighbourhood, proposed
+from sigad.study.problems import EstimatedNeighbourhoods, Problems
 
 
 @dataclass(frozen=True)
-class NeighbourhoodPlugin(neighbourhood.Neighbourhood):
+class NeighbourhoodPlugin(proposed.Proposed):
     """P-values given the set of neighbours, as if the covariance were known."""
 
     label = "neighbourhood, plug-in"
     needs = frozenset({"neighbourhoods", "estimated_covariances"})
 
-    def hypotheses(self, problems: EstimatedCovariances) -> Problems:
-        return super().hypotheses(problems.plugged_in())
+    def hypotheses(self, problems: EstimatedNeighbourhoods) -> Problems:
+        return problems.plugged_in().of_neighbourhoods()
+
+    seconds = neighbourhood.Neighbourhood.seconds

@@ -10,7 +10,7 @@ from sigad.study.methods import Method
 from sigad.study.problems import NetworkPieces, PValues
 
 
-class OpA1(Method):
+class OpA1(Method[NetworkPieces]):
     """P-values given the linear piece."""
 
     label = "OpA1 (network only)"

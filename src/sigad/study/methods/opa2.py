@@ -10,7 +10,7 @@ from sigad.study.methods import Method
 from sigad.study.problems import NetworkPieces, PValues
 
 
-class OpA2(Method):
+class OpA2(Method[NetworkPieces]):
     """P-values given the neighbours' events of the linearised network."""
 
     label = "OpA2 (neighbours only)"

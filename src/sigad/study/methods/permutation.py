@@ -13,7 +13,7 @@ from sigad.study.settings import setting
 
 
 @dataclass(frozen=True)
-class Permutation(Method):
+class Permutation(Method[Pixels]):
     """Shares of permutations with a statistic as large."""
 
     label = "permutation"

@@ -10,7 +10,7 @@ from sigad.study.settings import setting
 
 
 @dataclass(frozen=True)
-class Proposed(Method):
+class Proposed(Method[Problems]):
     """Selective p-values."""
 
     label = "proposed"

@@ -9,7 +9,7 @@ from sigad.study.methods import Method
 from sigad.study.problems import Neighbours, PValues
 
 
-class ProposedAnyK(Method):
+class ProposedAnyK(Method[Neighbours]):
     """Selective p-values given the neighbour, not given k."""
 
     label = "proposed, any k"

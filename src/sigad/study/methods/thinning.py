@@ -15,7 +15,7 @@ from sigad.study.settings import setting
 
 
 @dataclass(frozen=True)
-class Thinning(Method):
+class Thinning(Method[Thinnable]):
     """Tail probabilities of the statistic of the version that the detector has not seen."""
 
     label = "thinning"

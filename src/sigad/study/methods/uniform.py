@@ -6,7 +6,7 @@ from sigad.study.methods import Method
 from sigad.study.problems import Problems, PValues
 
 
-class Uniform(Method):
+class Uniform(Method[Problems]):
     """Uniform random numbers from the methods' own streams."""
 
     label = "control: uniform"

@@ -11,7 +11,7 @@ from sigad.study.methods import Method
 from sigad.study.problems import FreshPairs, PValues
 
 
-class UnselectiveOracle(Method):
+class UnselectiveOracle(Method[FreshPairs]):
     """Naive p-values of replicated pairs."""
 
     label = "control: fresh pair"

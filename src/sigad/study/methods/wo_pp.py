@@ -8,7 +8,7 @@ from sigad.study.methods import Method
 from sigad.study.problems import Problems, PValues
 
 
-class WithoutParametricProgramming(Method):
+class WithoutParametricProgramming(Method[Problems]):
     """Over-conditioned selective p-values."""
 
     label = "w/o-pp"
