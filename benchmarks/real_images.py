@@ -47,8 +47,9 @@ from sigad.models.autoencoder import Autoencoder
 from sigad.models.components import ComponentReconstruction
 from sigad.models.diffusion import training as diffusion
 from sigad.models.diffusion.reconstruct import Reconstruction, draw_noises
-from sigad.models.diffusion.unet import PiecewiseLinearUNet
+from sigad.models.diffusion.unet import UNet
 from sigad.models.fitting import mirrored
+from sigad.models.saved import restore
 from sigad.seeds import Streams
 
 SEED = 20251
@@ -104,8 +105,8 @@ def reconstruction(args, stack: ImageStack):
     """The detector's reconstruction. The noises of a diffusion model, drawn once, are a part of it."""
     if args.model == "components":
         return ComponentReconstruction(torch.from_numpy(stack.of("train")), args.components)
-    kind = Autoencoder if args.model == "autoencoder" else PiecewiseLinearUNet
-    network = kind.from_pretrained(args.work / f"{args.model}_{args.size}", low_cpu_mem_usage=False).double().eval()
+    kind = Autoencoder if args.model == "autoencoder" else UNet
+    network = restore(kind, args.work / f"{args.model}_{args.size}").double()
     if args.model == "autoencoder":
         return network
     rng = Streams(SEED, "real_images", args.model, 0).selection()

@@ -25,7 +25,8 @@ from sigad.inference.result import NOT_SELECTED, TESTED
 from sigad.localization import Detector, MaskHypothesis, contrast, localization_test
 from sigad.localization.coarse import parse_resolution
 from sigad.models.diffusion.reconstruct import Reconstruction, draw_noises
-from sigad.models.diffusion.unet import PiecewiseLinearUNet
+from sigad.models.diffusion.unet import UNet
+from sigad.models.saved import restore
 from sigad.study.rates import clopper_pearson, uniformity
 
 SEED = 20251
@@ -79,7 +80,7 @@ def main() -> None:
     parser.add_argument("--spacing", type=float, default=0.0)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    unet = PiecewiseLinearUNet.from_pretrained(trained(given.size)).eval()
+    unet = restore(UNet, trained(given.size))
     done = set()
     if given.path.exists():
         with given.path.open(newline="", encoding="utf-8") as file:

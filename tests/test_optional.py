@@ -13,8 +13,19 @@ from sigad.optional import needs
 ROOT = Path(__file__).parents[1]
 
 
+class Absent:
+    """A finder before all others, for which diffusers is not installed."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] == "diffusers":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
 def test_the_diffusion_model_without_diffusers(monkeypatch):
-    monkeypatch.setitem(sys.modules, "diffusers", None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "diffusers"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Absent, *sys.meta_path])
     with pytest.raises(MissingPackageError, match=r"diffusers is not installed: pip install 'sigad\[diffusion\]'"):
         runpy.run_path(str(ROOT / "src/sigad/models/diffusion/diffusers_parts.py"))
 

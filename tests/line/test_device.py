@@ -10,7 +10,7 @@ from sigad.inference.result import TESTED
 from sigad.line import Restriction, above, agreement, restrict, roots
 from sigad.localization import localization_test
 from sigad.models.diffusion.reconstruct import Reconstruction, draw_noises
-from sigad.models.diffusion.unet import PiecewiseLinearUNet
+from sigad.models.diffusion.unet import UNet
 from tests.line.elsewhere import ELSEWHERE, Away, elsewhere, fetched
 from tests.line.test_exact import Net, points_of
 
@@ -21,7 +21,7 @@ def network() -> nn.Module:
 
 def unet() -> nn.Module:
     torch.manual_seed(0)
-    return PiecewiseLinearUNet(widths=(24, 32, 48), embedding=8).eval()
+    return UNet(widths=(24, 32, 48), embedding=8).eval()
 
 
 def problem(channels: int) -> tuple:

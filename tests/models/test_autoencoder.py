@@ -8,6 +8,7 @@ from sigad import localization_test
 from sigad.errors import ConfigurationError, InvalidInputError
 from sigad.models.autoencoder import Autoencoder, train
 from sigad.models.fitting import mirrored
+from sigad.models.saved import restore
 
 
 def images(n=48):
@@ -24,7 +25,7 @@ def test_it_learns_resumes_and_is_saved(tmp_path):
     resumed, again = train(images(), epochs=12, checkpoint=tmp_path / "state.pt", **settings)
     assert [e[:2] for e in again] == [e[:2] for e in curve]
     resumed.save_pretrained(tmp_path / "saved")
-    loaded = Autoencoder.from_pretrained(tmp_path / "saved", low_cpu_mem_usage=False)
+    loaded = restore(Autoencoder, tmp_path / "saved")
     with torch.no_grad():
         torch.testing.assert_close(loaded(images()), whole(images()))
 

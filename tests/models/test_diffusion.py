@@ -8,11 +8,14 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from sigad.errors import ConfigurationError, InvalidInputError, StorageError
+from sigad.errors import ConfigurationError, InvalidInputError, MissingDataError, StorageError
+from sigad.models.autoencoder import Autoencoder
+from sigad.models.diffusion.pretrained import PiecewiseLinearUNet
 from sigad.models.diffusion.reconstruct import Reconstruction, draw_noises
 from sigad.models.diffusion.schedule import TIMES, cumulative_alphas, schedule
 from sigad.models.diffusion.training import train
-from sigad.models.diffusion.unet import PiecewiseLinearUNet
+from sigad.models.diffusion.unet import UNet
+from sigad.models.saved import restore
 from tests.localization.small_detectors import small_unet
 
 
@@ -30,7 +33,7 @@ def ddim():
 
 def test_constants():
     scheduler = DDIMScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear")
-    torch.testing.assert_close(cumulative_alphas(), scheduler.alphas_cumprod.double(), rtol=2e-5, atol=0)
+    assert torch.equal(cumulative_alphas(), torch.cumprod(1 - scheduler.betas.double(), 0))
 
 
 @pytest.mark.parametrize("eta", [1.0, 0.5, 0.0])
@@ -73,7 +76,7 @@ def test_wrong_noises_and_activations():
     with pytest.raises(InvalidInputError, match=r"\(5, C, H, W\)"):
         Reconstruction(small_unet(), torch.zeros(4, 1, 8, 8))
     with pytest.raises(ConfigurationError, match="relu, silu"):
-        PiecewiseLinearUNet(activation="sine")
+        UNet(activation="sine")
 
 
 def test_saved_and_loaded(tmp_path):
@@ -87,6 +90,29 @@ def test_saved_and_loaded(tmp_path):
     for name, value in unet.state_dict().items():
         assert torch.equal(again.state_dict()[name], value)
     assert again.config.widths == [8, 12, 16, 24] and not again.training
+
+
+def test_it_is_read_without_diffusers(tmp_path):
+    unet = copy.deepcopy(small_unet(activation="silu")).float()
+    unet.save_pretrained(tmp_path)
+    again = restore(UNet, tmp_path)
+    assert type(again) is UNet and again.activation == "silu" and not again.training
+    assert all(torch.equal(value, unet.state_dict()[name]) for name, value in again.state_dict().items())
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(again(x, 115), unet(x, 115))
+
+
+def test_what_is_no_network_is_not_read(tmp_path):
+    with pytest.raises(MissingDataError, match="no network"):
+        restore(UNet, tmp_path)
+    small_unet().save_pretrained(tmp_path)
+    with pytest.raises(InvalidInputError, match="no network of the class Autoencoder"):
+        restore(Autoencoder, tmp_path)
+    weights = next(tmp_path.glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(InvalidInputError, match="no network of the class UNet"):
+        restore(UNet, tmp_path)
 
 
 def test_time_enters():

@@ -6,11 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-import torch
 from matplotlib.figure import Figure
 
 from sigad.figures.style import STYLE
-from sigad.line import piecewise
 
 
 def plot_training(frame: pd.DataFrame) -> Figure:
@@ -33,6 +31,10 @@ def plot_training(frame: pd.DataFrame) -> Figure:
 def replacement(knots: int) -> tuple[pd.DataFrame, float]:
     """The activation SiLU and its piecewise-linear replacement, as :func:`plot_activation` draws them, and the largest
     difference of the two."""
+    import torch  # not for curves of loss
+
+    from sigad.line import piecewise
+
     smooth = torch.nn.Sequential(torch.nn.SiLU()).double()
     replaced = piecewise(smooth, activations=["SiLU"], knots=knots)
     activation: Any = next(replaced.children())

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sigad.errors import ConfigurationError
-from sigad.models.diffusion.diffusers_parts import ConfigMixin, ModelMixin, register_to_config
 from sigad.models.fitting import Epoch, fit, training_images
+from sigad.models.saved import save
 
 
-class Autoencoder(ModelMixin, ConfigMixin):
+class Autoencoder(nn.Module):
     """conv3x3, batch norm, ReLU and average pooling by 2 for each entry of ``widths``; a bottleneck of ``code``
     channels; and as many bilinear upsamplings by 2 and convolutions. Without skips: what does not fit through the
-    bottleneck is lost. Saved and loaded by ``save_pretrained`` and ``from_pretrained``.
+    bottleneck is lost. Saved by ``save_pretrained``, and read by :func:`sigad.models.saved.restore`.
 
     Args:
         channels: of the image.
@@ -26,11 +26,11 @@ class Autoencoder(ModelMixin, ConfigMixin):
         ConfigurationError: without widths.
     """
 
-    @register_to_config
     def __init__(self, channels: int = 1, widths: tuple[int, ...] = (16, 32, 64), code: int = 8):
         super().__init__()
         if not widths:
             raise ConfigurationError("widths must name the channels of at least one block")
+        self.config = {"channels": channels, "widths": tuple(widths), "code": code}
         block = lambda i, o: nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.ReLU())  # noqa: E731
         self.encoder = nn.Sequential(
             *(
@@ -46,6 +46,10 @@ class Autoencoder(ModelMixin, ConfigMixin):
             ),
             nn.Conv2d(widths[0], channels, 1),
         )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the network into a folder: config.json and safetensors."""
+        save(self, self.config, folder)
 
     def forward(self, x: Tensor) -> Tensor:
         """The reconstruction of x (B, C, H, W), in the same shape; H and W divisible by 2^(number of widths)."""

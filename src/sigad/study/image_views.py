@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from sigad.data.images import ImageSet, split
 from sigad.data.patch_noise import NOISE_KINDS, NoiseKind, estimate
@@ -200,10 +200,10 @@ def noise_adequacy(
             residuals.append(rng.choice(white.ravel(), size=min(white.size, 20_000), replace=False))
             pairs = held_out[: len(held_out) // 2 * 2].reshape(-1, 2, held_out.shape[1])
             t = noise.statistic(pairs[:, 0] - pairs[:, 1])
-            probabilities.append(stats.chi.cdf(t, held_out.shape[1]))
+            probabilities.append(special.gammainc(held_out.shape[1] / 2, t**2 / 2))  # of the chi law
         result[kind] = {
             "level": levels,
-            "normal": stats.norm.ppf(levels),
+            "normal": special.ndtri(levels),
             "residual": np.quantile(np.concatenate(residuals), levels),
             "probability": np.quantile(np.concatenate(probabilities), levels),
         }

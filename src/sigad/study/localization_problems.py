@@ -21,7 +21,8 @@ from sigad.localization.detector import Detector, Localization
 from sigad.localization.hypothesis import MaskHypothesis
 from sigad.localization.permutation import permutation_pvalue
 from sigad.localization.thinning import thinned_test
-from sigad.models.diffusion.unet import PiecewiseLinearUNet
+from sigad.models.diffusion.unet import UNet
+from sigad.models.saved import restore
 from sigad.seeds import Streams
 from sigad.study.problems import PValues
 
@@ -209,13 +210,13 @@ def normal_images(setting: "LocalizationSynthetic", rng: np.random.Generator, co
     return values.reshape(count, 1, setting.size, setting.size)
 
 
-def load_unet(folder: str | Path, knots: int) -> PiecewiseLinearUNet:
+def load_unet(folder: str | Path, knots: int) -> UNet:
     """A trained network in double precision; its activations made piecewise linear, with ``knots`` knots, if smooth."""
-    unet = PiecewiseLinearUNet.from_pretrained(folder, low_cpu_mem_usage=False).double().eval()
-    if unet.config["activation"] != "silu":
+    unet = restore(UNet, folder).double()
+    if unet.activation != "silu":
         return unet
     replaced = piecewise(unet, activations=["SiLU"], knots=knots)
-    assert isinstance(replaced, PiecewiseLinearUNet), "activations are replaced within a copy"
+    assert isinstance(replaced, UNet), "activations are replaced within a copy"
     return replaced
 
 

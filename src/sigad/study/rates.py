@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 from sigad.errors import InvalidInputError
 
@@ -101,6 +101,8 @@ def uniformity(p_values: ArrayLike) -> Uniformity:
         return Uniformity(0, *[np.nan] * 4)
     if u[0] < 0 or u[-1] > 1 or np.isnan(u).any():
         raise InvalidInputError("p-values must lie in [0, 1]")
+    from scipy import stats  # slow to import
+
     ks = stats.kstest(u, "uniform")
     weights = 2 * np.arange(1, len(u) + 1) - 1
     with np.errstate(divide="ignore"):

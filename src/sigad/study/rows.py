@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from sigad.data.parquet import read_parquet, write_parquet
 from sigad.data.sealed import damaged
 from sigad.study.run import Rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = pa.schema(
     {
@@ -53,7 +55,7 @@ def write_rows(path: str | Path, rows: Mapping[str, Rows], facts: Mapping[str, A
     write_parquet(path, pa.concat_tables(tables).unify_dictionaries(), {"content": "trials", **facts})
 
 
-def read_rows(path: str | Path, points: Sequence[str], repetitions: range, facts: Mapping[str, Any]) -> pd.DataFrame:
+def read_rows(path: str | Path, points: Sequence[str], repetitions: range, facts: Mapping[str, Any]) -> "pd.DataFrame":
     """The rows of a file; a missing ``null_true`` is None.
 
     Parameters

@@ -12,8 +12,7 @@ from sigad.optional import needs
 with suppress(MissingPackageError):  # diffusers can do without it
     import_torchvision()
 with needs("diffusion"):
-    from diffusers import DDIMScheduler
     from diffusers.configuration_utils import ConfigMixin, register_to_config
     from diffusers.models.modeling_utils import ModelMixin
 
-__all__ = ["ConfigMixin", "DDIMScheduler", "ModelMixin", "register_to_config"]
+__all__ = ["ConfigMixin", "ModelMixin", "register_to_config"]

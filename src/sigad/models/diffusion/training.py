@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sigad.models.diffusion.pretrained import PiecewiseLinearUNet
 from sigad.models.diffusion.schedule import TRAINING_STEPS, cumulative_alphas
-from sigad.models.diffusion.unet import PiecewiseLinearUNet
 from sigad.models.fitting import Epoch, fit, training_images
 from sigad.seeds import Streams
 
@@ -34,7 +34,7 @@ def train(
     ----------
     images : (N, C, H, W) training images.
     epochs, batch_size, learning_rate : of Adam; the defaults are the paper's.
-    architecture : of :class:`~sigad.models.diffusion.unet.PiecewiseLinearUNet`.
+    architecture : of :class:`~sigad.models.diffusion.unet.UNet`.
 
     Returns
     -------

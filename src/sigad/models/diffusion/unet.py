@@ -1,4 +1,4 @@
-"""The noise predictor: a U-Net that is piecewise linear in the image, as a diffusers model.
+"""The noise predictor: a U-Net that is piecewise linear in the image.
 
 Source: Katsuoka et al. (TMLR 2026), synthetic experiments; SPEC of the network in docs/localization.md.
 """
@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sigad.errors import ConfigurationError
-from sigad.models.diffusion.diffusers_parts import ConfigMixin, ModelMixin, register_to_config
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU}
 
@@ -27,12 +26,13 @@ class Block(nn.Module):
         return self.activation(self.norm(self.conv(x + self.time(time)[:, :, None, None])))
 
 
-class PiecewiseLinearUNet(ModelMixin, ConfigMixin):
+class UNet(nn.Module):
     """Predicts the noise in a noised image; piecewise linear in the image (with ``activation="relu"``).
 
     One block and an average pooling by 2 per entry of ``widths`` but the last, which is the bottleneck's; then as many
     bilinear upsamplings by 2, concatenations with the skip, and blocks; and a 1x1 convolution. Time enters by a
-    sinusoidal embedding. Saved and loaded by ``save_pretrained`` and ``from_pretrained`` (safetensors and config.json).
+    sinusoidal embedding. Saved as :class:`~sigad.models.diffusion.pretrained.PiecewiseLinearUNet`, and read from there
+    by :func:`sigad.models.saved.restore`.
 
     Args:
         channels: of the image.
@@ -44,7 +44,6 @@ class PiecewiseLinearUNet(ModelMixin, ConfigMixin):
         ConfigurationError: for another activation.
     """
 
-    @register_to_config
     def __init__(
         self,
         channels: int = 1,
@@ -56,7 +55,7 @@ class PiecewiseLinearUNet(ModelMixin, ConfigMixin):
         if activation not in ACTIVATIONS:
             raise ConfigurationError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
         block = lambda inputs, outputs: Block(inputs, outputs, embedding, ACTIVATIONS[activation])  # noqa: E731
-        self.embedding = embedding
+        self.embedding, self.activation = embedding, activation
         outer, inner = (channels, *widths[:-2]), widths[:-1]
         self.down = nn.ModuleList(block(i, o) for i, o in zip(outer, inner, strict=True))
         self.middle = block(widths[-2], widths[-1])

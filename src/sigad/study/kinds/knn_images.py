@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from sigad.data.images import DEFECTIVE, ImageSet, split
 from sigad.data.mvtec import require_images
@@ -316,6 +315,8 @@ def normal_scores(
 
     As many as there are training instances: the score of a neighbour of given rank falls with their number.
     """
+    from scipy.spatial.distance import cdist  # slow to import
+
     distances = cdist(features, features, {"l2": "euclidean", "l1": "cityblock", "linf": "chebyshev"}[metric])
     m = len(features)
     # In random order already: those that follow, in a circle.

@@ -75,8 +75,6 @@ class LocalizationImages(Kind):
         return files
 
     def load(self, files: Mapping[str, Path]) -> dict[str, Any]:
-        import torch
-
         from sigad.data.sealed import check_folder
         from sigad.data.stack import ImageStack
 
@@ -84,13 +82,12 @@ class LocalizationImages(Kind):
         if "network" not in files:
             return {"stack": stack, "network": None}
         from sigad.models.autoencoder import Autoencoder
-        from sigad.models.diffusion.unet import PiecewiseLinearUNet
+        from sigad.models.diffusion.unet import UNet
+        from sigad.models.saved import restore
 
         check_folder(files["network"])
-        kind = Autoencoder if self.detector == "autoencoder" else PiecewiseLinearUNet
-        with torch.no_grad():
-            network = kind.from_pretrained(files["network"], low_cpu_mem_usage=False).double().eval()
-        return {"stack": stack, "network": network}
+        network = restore(Autoencoder if self.detector == "autoencoder" else UNet, files["network"])
+        return {"stack": stack, "network": network.double()}
 
     def draw(self, streams: Sequence[Streams], *, stack: Any, network: Any) -> Iterator[Block]:
         """Problems of images of the stack, one at a time; ``network`` is the trained one, if the detector has one."""

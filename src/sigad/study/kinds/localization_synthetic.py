@@ -73,7 +73,7 @@ class LocalizationSynthetic(Kind):
 
     def draw(self, streams: Sequence[Streams], *, model: str | Path) -> Iterator[Block]:
         """Problems of synthetic images, one at a time; ``model`` is the folder of the trained network."""
-        # Networks need torch and diffusers, which take seconds to import: not for checking a configuration.
+        # Networks need torch, which takes seconds to import: not for checking a configuration.
         from sigad.localization.detector import Detector
         from sigad.models.diffusion.reconstruct import Reconstruction, draw_noises
         from sigad.study.localization_problems import (
