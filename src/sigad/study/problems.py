@@ -5,15 +5,17 @@ says what it offers, a method what it needs; neither names the other.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sigad.inference.lattice import Refinement
 from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import Null
 from sigad.seeds import Streams
+
+if TYPE_CHECKING:
+    from sigad.inference.lattice import Refinement
 
 
 class PValues(NamedTuple):
@@ -184,7 +186,7 @@ class Thinnable(Problems, Protocol):
 class Evaluated(Problems, Protocol):
     """Problems whose detector can be run anywhere on the line."""
 
-    def on_lattice(self, streams: Sequence[Streams], *, spacing: float, refinement: Refinement) -> PValues:
+    def on_lattice(self, streams: Sequence[Streams], *, spacing: float, refinement: "Refinement") -> PValues:
         """The selective test by the lattice engine."""
         ...
 

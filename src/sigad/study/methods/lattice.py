@@ -7,7 +7,6 @@ For detectors along whose line a search takes too long: the cost does not depend
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sigad.inference.lattice import Refinement
 from sigad.seeds import Streams
 from sigad.study.kinds import Cost
 from sigad.study.methods import Method
@@ -30,6 +29,8 @@ class Lattice(Method[Evaluated]):
     points: int = setting(20, "while there are fewer points than these at which the selection is the same", low=1)
 
     def pvalues(self, problems: Evaluated, streams: Sequence[Streams]) -> PValues:
+        from sigad.inference.lattice import Refinement  # needs torch, which laying out an experiment does not
+
         return problems.on_lattice(streams, spacing=self.spacing, refinement=Refinement(self.levels, self.points))
 
     def seconds(self, cost: Cost) -> float:
