@@ -66,6 +66,8 @@ def report(args) -> None:
             detected, where = ("thinned", "thinned_overlaps") if method == "thinned" else ("detected", "overlaps")
             false = normals[normals[detected].notna() & (normals[detected] != 0)]
             true = anomalies[anomalies[where].astype(bool)]
+            if method in OWN:  # w/o-pp and permutations are not defined for every image
+                false, true = (table[table[method].notna()] for table in (false, true))
             rejected = [pvalues(method, chosen, calibration) <= ALPHA for chosen in (false, true)]
             a, b = (part.sum() for part in rejected)
             print(

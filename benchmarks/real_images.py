@@ -61,7 +61,7 @@ HOW = {
     "mvtec": {"standardise": True},
     "texture": {"standardise": True},
 }
-TAU, PERMUTATIONS = 0.5, 200
+TAU, PATIENCE = 0.5, 2
 LATTICE = {"spacing": 0.1, "refinement": Refinement(2, 20)}
 
 
@@ -179,22 +179,31 @@ class Experiment:
         found["bonferroni"] = np.exp(min(0.0, log_p + setup.detector.within.sum() * np.log(2)))
         search = self.selective(hypothesis, i)
         found["selective"], found["evaluations"] = search.p_value, search.n_evaluations
-        try:
-            double = MaskHypothesis(setup.detector, x, mask, line, coarse=setup.coarse)
-            found["wo_pp"] = float(truncated_pvalue(line.statistic, double.piece_region(), null=line.null))
-        except NumericalError as error:
-            print(f"w/o-pp of {self.stack.names[i]}: {error}")
-        if self.permutations and self.stack.roles[i] == "test":
-            statistic = lambda m, y, ref: contrast(setup.tested(m[None])[0], y, ref, setup.covariance).statistic  # noqa: E731
-            masks = lambda images: self.single().masks(images)  # noqa: E731
-            rng = self.rng("permutation", i)
-            found["permutation"] = permutation_pvalue(
-                masks, x, setup.references, statistic, line.statistic, rng, permutations=self.permutations
-            )
+        # Neither is always there: the observation may lie between two linear pieces, permuted pixels may not be marked.
+        for name, pvalue in (("wo_pp", self.over_conditioned), ("permutation", self.permuted)):
+            if name == "wo_pp" or (self.permutations and self.stack.roles[i] == "test"):
+                try:
+                    found[name] = pvalue(i, x, mask, line)
+                except NumericalError:
+                    found[name] = np.nan
         return found
 
-    def single(self):
-        return self.detector.in_single_precision() if self.exact else self.detector
+    def over_conditioned(self, _, x, mask, line) -> float:
+        hypothesis = MaskHypothesis(self.setup.detector, x, mask, line, coarse=self.setup.coarse)
+        return float(truncated_pvalue(line.statistic, hypothesis.piece_region(), null=line.null))
+
+    def permuted(self, i, x, _, line) -> float:
+        setup = self.setup
+        return permutation_pvalue(
+            (self.detector.in_single_precision() if self.exact else self.detector).masks,
+            x,
+            setup.references,
+            lambda m, y, ref: contrast(setup.tested(m[None])[0], y, ref, setup.covariance).statistic,
+            line.statistic,
+            self.rng("permutation", i),
+            permutations=self.permutations,
+            patience=PATIENCE,
+        )
 
 
 COLUMNS = (

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from sigad.data import brats, lgg, mvtec
+from sigad.data.files import put_there
 from sigad.data.pictures import read_picture
 from sigad.data.stack import Preparation, prepare
 from sigad.errors import InvalidInputError, MissingDataError, MissingPackageError
@@ -145,6 +146,21 @@ def test_brats_is_fetched_with_a_token_and_unpacked(tmp_path, monkeypatch):
     assert folder == brats.folder_of(tmp_path / "data") and len(brats.find(folder)) == 1
     monkeypatch.delenv("SYNAPSE_AUTH_TOKEN")
     assert brats.fetch(tmp_path / "data") == folder  # no account is needed any more
+    assert put_there(folder) is None  # nothing in it is anybody's own
+
+
+def test_lgg_is_fetched_from_kaggle(tmp_path, monkeypatch):
+    write_lgg(tmp_path / "cache/lgg-mri-segmentation/kaggle_3m", "TCGA_CS_4941_19960909", np.random.default_rng(0))
+    asked = []
+    download = lambda slug: asked.append(slug) or str(tmp_path / "cache")  # noqa: E731
+    monkeypatch.setitem(sys.modules, "kagglehub", types.SimpleNamespace(dataset_download=download))
+    monkeypatch.setattr("sigad.data.lgg.has_kaggle_credentials", lambda: True)
+    folder = lgg.fetch(tmp_path / "data")
+    assert folder == lgg.folder_of(tmp_path / "data") == lgg.fetch(tmp_path / "data")
+    assert asked == ["mateuszbuda/lgg-mri-segmentation"] and len(list(lgg.read_folder(folder))) == 1
+    assert put_there(folder) is None
+    next(folder.rglob("*_mask.tif")).unlink()
+    assert put_there(folder) is not None
 
 
 def test_lgg_from_folder(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sigad.data import lgg
 from tests.data.volumes import write_lgg
 from tests.workflow.conftest import TINY, Pipeline
 
@@ -63,6 +64,30 @@ def test_what_a_detector_is_trained_from_is_known(trained):
     assert "Nothing to be done" in trained.run(target)
     longer = {"detectors": {"autoencoder": {"epochs": 4}}}
     assert trained.planned(target, *trained.overlay(longer)) == {"train_detector": 1, "test_naive": 1, "plot_rates": 1}
+
+
+def test_scans_are_fetched_with_the_credentials_of_the_environment(tmp_path, monkeypatch):
+    """From Kaggle, as kagglehub documents it: a call with a handle that returns a folder."""
+    fake, run = tmp_path / "fake", tmp_path / "run"
+    run.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        write_lgg(fake / "kept/kaggle_3m", f"TCGA_CS_49{i:02d}_19960909", rng, slices=6, tumours=(4,))
+    text = f"def dataset_download(slug):\n    assert slug == {lgg.SLUG!r}\n    return {str(fake / 'kept')!r}\n"
+    (fake / "kagglehub.py").write_text(text)
+    experiment = {**TRAINED, "settings": {**TRAINED["settings"], "dataset": "lgg"}}
+    pipeline = Pipeline(run, {**CONFIG, "experiments": {"trained": experiment}})
+    pipeline.write_datasets({"tabular": {}, "stacks": {"lgg": {**HEADS, "folder": None}}})
+    target = "results/stacks/lgg_size=16.npz"
+    monkeypatch.delenv("KAGGLE_API_TOKEN", raising=False)
+    assert "Kaggle" in pipeline.run(target, fails=True)
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "secret")
+    monkeypatch.setenv("PYTHONPATH", str(fake))
+    assert pipeline.planned(target) == {"download_scans": 1, "prepare_stack": 1}
+    pipeline.run(target)
+    monkeypatch.delenv("KAGGLE_API_TOKEN")
+    assert "Nothing to be done" in pipeline.run(target)
+    assert "secret" not in "".join(path.read_text() for path in pipeline.files("logs/**/*.log"))
 
 
 def test_a_new_patient_is_noticed(trained, tmp_path):

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from sigad.data import stack_sources
 from sigad.data.files import put_there
 from sigad.data.mvtec import folder_of
 from sigad.data.sources import enabled_datasets, local_path
@@ -227,21 +228,30 @@ def stacks():
 
 
 def stack_path(name):
-    """Where the images of a stack lie; None for those that ship inside a package, or are fetched as they are prepared."""
-    entry = config["stacks"][name]
-    if entry.get("folder"):
-        return entry["folder"]
-    return str(folder_of(name, DATA)) if entry["source"] == "mvtec" else None
+    """Where the images of a stack lie; None for those that ship inside a package."""
+    place = stack_sources.folder_of(name, config["stacks"][name], DATA)
+    return None if place is None else str(place)
 
 
 def stack_folder(wildcards):
-    """The folder of a stack whose images a rule of their own downloads."""
-    entry = config["stacks"][wildcards.dataset]
-    return (
-        stack_path(wildcards.dataset)
-        if entry["source"] == "mvtec" and not entry.get("folder")
-        else []
-    )
+    """:func:`stack_path` as input, if it is not a folder of the user's own."""
+    own = config["stacks"][wildcards.dataset].get("folder")
+    return [] if own else stack_path(wildcards.dataset) or []
+
+
+def scans_to_download():
+    """The sources of scans that an experiment uses and that are not there yet, by where they will lie within the data."""
+    entries = {name: config["stacks"][name] for name in stacks()}
+    places = {
+        entry["source"]: Path(stack_path(name))
+        for name, entry in entries.items()
+        if entry["source"] in ("lgg", "brats") and not entry.get("folder")
+    }
+    return {
+        str(place.relative_to(DATA)): source
+        for source, place in places.items()
+        if not place.is_dir()
+    }
 
 
 def images_to_download():

@@ -1,4 +1,28 @@
-# Whole images for localization: prepared and split by patient, and the detectors that are trained on them.
+# Whole images for localization: fetched, prepared and split by patient, and the detectors that are trained on them.
+
+
+rule download_scans:
+    output:
+        folder=directory(str(Path(DATA, "{place}"))),
+    log:
+        "<logs>/download_scans/{place}.log",
+    benchmark:
+        "<benchmarks>/download_scans/{place}.tsv"
+    wildcard_constraints:
+        place="|".join(scans_to_download()) or "none",
+    conda:
+        "../../envs/sigad.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=720,
+    params:
+        source=lambda wildcards: scans_to_download()[wildcards.place],
+        data=DATA,
+    message:
+        "Fetching scans to {output.folder}"
+    script:
+        "../stages/download_scans.py"
 
 
 rule prepare_stack:

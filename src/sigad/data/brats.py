@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sigad.data.files import record
 from sigad.data.stack import Series
 from sigad.errors import InvalidInputError, MissingDataError
 from sigad.optional import needs
@@ -86,6 +87,7 @@ def fetch(data_dir: str | Path, *, synapse_id: str = SYNAPSE_ID) -> Path:
     inner = partial / ARCHIVE
     (inner if inner.is_dir() else partial).rename(folder)
     shutil.rmtree(partial, ignore_errors=True)
+    record(folder)
     return folder
 
 

@@ -12,11 +12,13 @@ The brains are not stripped of their skulls, and normal slices come from patient
 
 import logging
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from sigad.data.files import record
 from sigad.data.pictures import read_picture
 from sigad.data.sources import has_kaggle_credentials
 from sigad.data.stack import Series
@@ -36,7 +38,7 @@ def folder_of(data_dir: str | Path) -> Path:
 
 
 def fetch(data_dir: str | Path) -> Path:
-    """Make the set available: the folder if it is there, else a download from Kaggle (about 1 GB).
+    """Make the set available: the folder if it is there, else a download from Kaggle (about 1 GB), copied to it.
 
     Raises MissingDataError, with what to do by hand, when it cannot be had.
     """
@@ -59,7 +61,12 @@ def fetch(data_dir: str | Path) -> Path:
     inside = next((p for p in sorted(found.rglob("kaggle_3m")) if any(p.glob("TCGA_*"))), None)
     if inside is None:
         raise MissingDataError(f"{SLUG} holds no folder kaggle_3m with patients: {by_hand}")
-    return inside
+    partial = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(inside, partial)
+    partial.rename(folder)
+    record(folder)
+    return folder
 
 
 def read_folder(folder: str | Path) -> Iterator[Series]:

@@ -12,6 +12,7 @@ from sigad.errors import ConfigurationError, MissingDataError
 
 Entry = Mapping[str, Any]
 SOURCES = ("package", "mvtec", "lgg", "brats")
+_SCANS: dict[str, Any] = {"lgg": lgg, "brats": brats}
 
 
 def availability(name: str, entry: Entry, data_dir: str | Path, images: Mapping[str, Entry]) -> tuple[bool, str]:
@@ -29,7 +30,7 @@ def availability(name: str, entry: Entry, data_dir: str | Path, images: Mapping[
         if name not in images:
             return False, f"set `stacks: {name}: folder`, or give `images: {name}`"
         return mvtec.availability(name, images[name], data_dir)
-    place = (lgg if source == "lgg" else brats).folder_of(data_dir)
+    place = _SCANS[source].folder_of(data_dir)
     if place.is_dir():
         return True, f"folder {place}"
     if source == "lgg":
@@ -41,19 +42,32 @@ def availability(name: str, entry: Entry, data_dir: str | Path, images: Mapping[
     return True, f"from Synapse, {brats.SYNAPSE_ID}"
 
 
-def read(name: str, entry: Entry, data_dir: str | Path) -> Iterator[Series]:
-    """The series of a stack, fetched if need be (MVTec AD by the rule that downloads images)."""
-    source, folder = entry["source"], entry.get("folder")
-    place = Path(folder).expanduser() if folder else None
+def folder_of(name: str, entry: Entry, data_dir: str | Path) -> Path | None:
+    """Where the images of a stack lie or are downloaded to; None for those that ship inside a package."""
+    source = entry["source"]
     if source == "package":
+        return None
+    if entry.get("folder"):
+        return Path(entry["folder"]).expanduser()
+    return mvtec.folder_of(name, data_dir) if source == "mvtec" else _SCANS[source].folder_of(data_dir)
+
+
+def fetch_scans(source: str, data_dir: str | Path) -> Path:
+    """Download the scans of a source, ``"lgg"`` or ``"brats"``, unless they are there: the folder that holds them."""
+    return _SCANS[source].fetch(data_dir)
+
+
+def read(name: str, entry: Entry, data_dir: str | Path) -> Iterator[Series]:
+    """The series of a stack, which has been downloaded."""
+    source, place = entry["source"], folder_of(name, entry, data_dir)
+    if place is None:
         return read_texture(name, side=entry.get("side", 32))
     if source == "mvtec":
-        return mvtec.read_pictures(place or mvtec.folder_of(name, data_dir))
+        return mvtec.read_pictures(place)
     if source == "lgg":
-        place = place or lgg.fetch(data_dir)
         return lgg.read_npz(place) if place.suffix == ".npz" else lgg.read_folder(place)
     if source == "brats":
-        return brats.read_folder(place or brats.fetch(data_dir))
+        return brats.read_folder(place)
     raise ConfigurationError(f"stacks: {name}: source must be one of {', '.join(SOURCES)}, not {source!r}")
 
 
