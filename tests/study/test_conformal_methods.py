@@ -5,7 +5,7 @@ import pytest
 
 from sigad.data.tabular import Table
 from sigad.seeds import trial_streams
-from sigad.study.kinds import knn_tabular
+from sigad.study import knn_rows
 from sigad.study.kinds.knn_synthetic import KnnSynthetic
 from sigad.study.kinds.knn_tabular import KnnTabular
 from sigad.study.methods.conformal import Conformal
@@ -33,7 +33,7 @@ def problems_of(setting, streams, **given):
 def test_normals_of_a_table_serve_for_nothing_else():
     rng = np.random.default_rng(5)
     for anomalous in (False, True):
-        trial = knn_tabular.draw_trial(table(), rng, n=10, candidates=(1, 3), quantile=0.8, anomalous=anomalous)
+        trial = knn_rows.draw_trial(table(), rng, n=10, candidates=(1, 3), quantile=0.8, anomalous=anomalous)
         # A fifth of the 90 normal rows, all but the one under test.
         assert len(trial.held_out) == (18 if anomalous else 17)
         everything = np.concatenate([trial.x_test[None], trial.x_train, trial.held_out])

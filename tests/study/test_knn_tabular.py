@@ -8,7 +8,7 @@ from sigad.data.tabular import Table, split
 from sigad.errors import InvalidInputError
 from sigad.knn import EstimatedCovariance, knn_test_batch
 from sigad.knn.detection import norm, scores
-from sigad.study.kinds.knn_tabular import draw_trial, training_size
+from sigad.study.knn_rows import draw_trial, training_size
 from tests.data.test_tabular import gaussian
 
 

@@ -87,6 +87,7 @@ def test_indirect_imports_count(tmp_path, monkeypatch):
         ("knn_synthetic", ("line/", "models/", "localization/", "figures/", "data/tabular", "data/images")),
         ("knn_tabular", ("line/", "models/", "localization/", "figures/", "data/images")),
         ("knn_images", ("localization/", "models/diffusion/", "figures/", "data/tabular")),
+        ("knn_embeddings", ("line/", "models/", "localization/", "figures/")),
         ("localization_synthetic", ("knn/", "figures/", "data/tabular", "data/images", "models/features")),
     ],
 )

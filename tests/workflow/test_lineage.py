@@ -29,6 +29,13 @@ EXPERIMENTS = {
         settings={"features": "small_cnn"},
         grid={"dataset": ["brick"]},
     ),
+    "embeddings": experiment(
+        "knn_embeddings",
+        ["naive"],
+        {"type": "rates", "x": "dataset"},
+        settings={"features": "small_cnn"},
+        grid={"dataset": ["brick"]},
+    ),
     "pixels": experiment("localization_synthetic", ["naive"], {"type": "rates", "x": "size"}, grid={"size": [8, 16]}),
     "cost": experiment("localization_synthetic", ["naive"], {"type": "cost", "x": "size"}, grid={"size": [8]}),
     "stacks": experiment(
@@ -40,7 +47,7 @@ EXPERIMENTS = {
     ),
 }
 FIGURES = {
-    "images": ["images", "image_noise", "fig05_examples", "image_map_brick"],
+    "images": ["images", "embeddings", "image_noise", "fig05_examples", "image_map_brick"],
     "pixels": ["pixels", "cost", "dal_training"],
 }
 KNN, ALL = ["synthetic", "uniform"], [*EXPERIMENTS, "image_noise", "dal_training"]
@@ -63,9 +70,10 @@ CHANGES = {
     "false discovery rate": ({"config": {"false_discovery_rate": 0.2}}, ["image_map_brick"]),
     "code of a method": (
         {"append": {"src/sigad/study/methods/naive.py": CODE}},
-        ["synthetic", "tables", "images", "pixels"],
+        ["synthetic", "tables", "images", "embeddings", "pixels"],
     ),
     "code of a kind": ({"append": {"src/sigad/study/kinds/knn_tabular.py": CODE}}, ["tables"]),
+    "code that kinds share": ({"append": {"src/sigad/study/knn_rows.py": CODE}}, ["tables", "embeddings"]),
     "code of the regions": ({"append": {"src/sigad/inference/region.py": CODE}}, KNN),
     **{
         f"code of {stage}": ({"append": {f"workflow/stages/{stage}.py": CODE}}, figures)
@@ -75,6 +83,7 @@ CHANGES = {
             "prepare_table": ["tables"],
             "prepare_images": FIGURES["images"],
             "prepare_features": FIGURES["images"],
+            "embed_images": ["embeddings"],
             "show_images": ["image_noise", "image_map_brick"],
             "train_diffusion": FIGURES["pixels"],
             "prepare_stack": ["stacks"],

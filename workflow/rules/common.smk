@@ -254,6 +254,14 @@ def scans_to_download():
     }
 
 
+@cache
+def embedded():
+    """The image sets whose features are the data of an experiment."""
+    return list(
+        dict.fromkeys(path.partition("/")[0] for path in needed_in("embeddings", EXPERIMENTS))
+    )
+
+
 def images_to_download():
     """The image sets that an experiment uses and that are not there yet."""
     whole = [
@@ -263,7 +271,7 @@ def images_to_download():
     ]
     return [
         name
-        for name in dict.fromkeys([*image_settings(), *whole])
+        for name in dict.fromkeys([*image_settings(), *embedded(), *whole])
         if config["images"][name]["source"] == "mvtec" and not folder_of(name, DATA).is_dir()
     ]
 
@@ -301,6 +309,10 @@ def recipe(path):
     if folder == "features":
         entry = config["features"][name]
         return entry, put_there(entry.get("path")), seed, stage_code("prepare_features")
+    if folder == "embeddings":
+        dataset, _, network = name.partition("/")
+        made_from = recipe(f"images/{dataset}"), recipe(f"features/{network}")
+        return *made_from, stage_code("embed_images")
     if folder == "stacks":
         dataset = name.rpartition("_size=")[0]
         entry = config["stacks"][dataset]

@@ -78,6 +78,36 @@ rule prepare_features:
         "../stages/prepare_features.py"
 
 
+rule embed_images:
+    input:
+        images="<results>/images/{dataset}.npy",
+        facts="<results>/images/{dataset}.json",
+        features="<results>/features/{features}.pt",
+    output:
+        embeddings=directory("<results>/embeddings/{dataset}/{features}"),
+    log:
+        "<logs>/embed_images/{dataset}_{features}.log",
+    benchmark:
+        "<benchmarks>/embed_images/{dataset}_{features}.tsv"
+    wildcard_constraints:
+        features="[A-Za-z0-9_]+",
+    conda:
+        "../../envs/sigad.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        lineage=lambda wildcards: lineage(
+            recipe(f"images/{wildcards.dataset}"), recipe(f"features/{wildcards.features}")
+        ),
+        code=stage_code("embed_images"),
+    message:
+        "Features of all patches of {wildcards.dataset} by {wildcards.features}"
+    script:
+        "../stages/embed_images.py"
+
+
 rule show_images:
     input:
         unpack(image_inputs),

@@ -1,4 +1,8 @@
-"""The kind ``knn_images``: k-nearest-neighbour anomaly detection of image patches in the features of a network."""
+"""The kind ``knn_images``: k-nearest-neighbour anomaly detection of image patches in the features of a network.
+
+The test is about pixels, as in the paper, and the network is a part of the detector. Where its features are the data
+themselves is the kind ``knn_embeddings``.
+"""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sigad.data.images import DEFECTIVE, ImageSet, split
-from sigad.data.mvtec import require_images
 from sigad.data.patch_noise import NOISE_KINDS, Noise, NoiseKind, estimate
-from sigad.errors import ConfigurationError, InvalidInputError, unknown
+from sigad.errors import ConfigurationError, InvalidInputError
 from sigad.inference.region import Region
 from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import truncated_pvalue
@@ -20,6 +23,7 @@ from sigad.knn.detection import Detections, Metric, detect_features, scores
 from sigad.seeds import Streams
 from sigad.study.kinds import Cost
 from sigad.study.knn_problems import DetectedProblems, KnnKind
+from sigad.study.patches import require_patches
 from sigad.study.problems import PValues
 from sigad.study.settings import setting
 
@@ -127,7 +131,8 @@ ImageBlock = tuple[Sequence[Streams], KnnImageProblems]
 
 @dataclass(frozen=True)
 class KnnImages(KnnKind):
-    """Patches of images at one position; every trial splits the normal images anew and draws a position."""
+    """Patches of images at one position (space: pixels); every trial splits the normal images anew and draws a
+    position."""
 
     offers = frozenset({"neighbours", "network_pieces", "scores_of_normals", "normals"})
 
@@ -148,10 +153,7 @@ class KnnImages(KnnKind):
             raise ConfigurationError(f"k = {self.k} needs at least as many training patches, but n = {self.n}")
 
     def require(self, config: Mapping[str, Any]) -> None:
-        known = config.get("features") or {}
-        if self.features not in known:
-            raise ConfigurationError(f"features: {unknown('network', self.features, known)}")
-        require_images(self.dataset, config.get("images") or {}, config["data"])
+        require_patches(self.dataset, self.features, config)
 
     def inputs(self, experiment: str) -> dict[str, str]:
         stem = f"images/{self.dataset}"

@@ -1,0 +1,91 @@
+"""Which assumption fails where the neighbourhood test's Type I error on a real table is not the level's?
+
+    python benchmarks/assumptions.py results/reference/knn_assumptions.csv [folder with further tables]
+
+The test assumes that components of normal rows are normal, with one mean and covariance, and independent from row to
+row. The normal rows of a table are therefore replaced by ones for which a part of this is true by construction, all
+else being as it is, and the Type I error is measured as in benchmarks/power_tables.py (200 repetitions, the number of
+components fixed at the rounded mean of those that the rule chose):
+
+``as_it_is``     the rows, transformed (Yeo and Johnson) and rotated to their principal components.
+``marginals``    each component through its ranks to normal quantiles: margins are normal, the dependence between the
+                 components of a row beyond their correlation stays.
+``dependence``   each component permuted by itself: margins stay, components of a row are independent.
+``classes``      where there are several classes, the rows minus the mean of their class: one mean.
+``gaussian``     normal rows with the same mean and covariance, drawn anew in every repetition: all is true, and what
+                 is left would be the doing of the size of the table or of an error of ours.
+
+Beside it, on the rows as they are: p-values of Mardia's kurtosis (heavier tails, the components that are tested) and of
+the dependence from row to row in the order of the file (squared autocorrelation at lag one, 999 permutations).
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from power_tables import AGAINST, REPETITIONS, Classes, run, tables, write
+from scipy import stats
+
+from sigad.data.tabular import Table
+from sigad.knn.components import Components, excess_kurtosis_pvalue
+
+TABLES, MORE = ("heart", "wine", "iris", "cancer", "money"), 200
+
+
+def components_of(classes: Classes) -> tuple[np.ndarray, np.ndarray]:
+    """All components of the transformed normal rows, and their classes."""
+    x = classes.table.x[classes.table.normal]
+    return Components.fit(x, "yeo-johnson")(x), classes.labels[classes.table.normal]
+
+
+def variants(z: np.ndarray, labels: np.ndarray) -> dict[str, Callable[[np.random.Generator], np.ndarray]]:
+    """Rows (N, D) for which a part of the assumptions is true, from a source of randomness."""
+    means = np.stack([z[labels == label].mean(axis=0) for label in np.unique(labels)])
+    within = z - means[np.unique(labels, return_inverse=True)[1]]
+    covariance = np.cov(z, rowvar=False)
+    ranks = stats.rankdata(z, axis=0)
+    scores = stats.norm.ppf((ranks - 0.5) / len(z)) * z.std(axis=0)
+    found = {
+        "as_it_is": lambda rng: z,
+        "marginals": lambda rng: scores,
+        "dependence": lambda rng: rng.permuted(z, axis=0),
+        "gaussian": lambda rng: rng.multivariate_normal(np.zeros(len(covariance)), covariance, size=len(z)),
+    }
+    if len(means) > 1:
+        found["classes"] = lambda rng: within
+    return found
+
+
+def order_pvalue(z: np.ndarray) -> float:
+    """p-value of dependence between successive rows, by permutation."""
+    z = (z - z.mean(axis=0)) / z.std(axis=0)
+    statistic = lambda rows: np.square((rows[1:] * rows[:-1]).mean(axis=0)).sum()  # noqa: E731
+    rng, observed = np.random.default_rng(0), statistic(z)
+    return (1 + sum(statistic(rng.permutation(z)) >= observed for _ in range(999))) / 1000
+
+
+def main() -> None:
+    result = []
+    for classes in tables(Path(sys.argv[2]) if len(sys.argv) > 2 else None):
+        name = classes.table.name
+        if name not in TABLES:
+            continue
+        (first, *_) = run([classes] * REPETITIONS, measures=("type1",))
+        m = round(float(first["components"]))
+        z, labels = components_of(classes)
+        tests = {"p_kurtosis": excess_kurtosis_pvalue(z[:, :m]), "p_order": order_pvalue(z[:, :m])}
+        for variant, draw in variants(z, labels).items():
+            rng = np.random.default_rng(20251)
+            drawn = (
+                Classes(Table(name, draw(rng), np.ones(len(z), bool), tuple(map(str, range(z.shape[1])))), 0 * labels)
+                for _ in range(MORE)
+            )
+            rows = run(drawn, measures=("type1",), components=m, transform=None)
+            result += [{"table": name, "variant": variant} | row | tests for row in rows if row["method"] in AGAINST]
+            print(*result[-2:], sep="\n", flush=True)
+            write(sys.argv[1], result)
+
+
+if __name__ == "__main__":
+    main()
