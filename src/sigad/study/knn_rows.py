@@ -93,7 +93,7 @@ class KnnRows(KnnKind):
         """What a trial takes if making it takes so many seconds."""
         selected = 1.0 if self.anomalous else 1 - self.quantile
         region = selected * (30e-6 + len(self.candidates) * (3e-6 + 0.1e-6 * self.n))
-        return Cost(draw=draw, evaluation=100e-6, piece=region, search=region, memory=800)
+        return Cost(draw=draw, evaluation=10e-6, piece=region, search=region, memory=800)
 
     def _problems(self, trials: Sequence["Trial"]) -> KnnProblems:
         detections = detect(
