@@ -25,6 +25,14 @@ def test_features_survive_saving_and_are_piecewise_linear_on_pixels(tmp_path):
         restore_features(tmp_path / "g.pt")
 
 
+def test_pixels_at_a_lower_resolution_need_no_weights(tmp_path):
+    entry = {"architecture": "pixels", "resize": [2, 2], "pool": False}
+    save_features(entry, load_features(entry), tmp_path / "pixels.pt")
+    x = torch.arange(16.0).reshape(1, 1, 4, 4)
+    expected = x.reshape(1, 1, 2, 2, 2, 2).mean(dim=(3, 5))
+    torch.testing.assert_close(restore_features(tmp_path / "pixels.pt")(x), expected)
+
+
 def test_truncation_at_a_layer_equals_the_network_up_to_it():
     network = small_cnn().eval()
     x = torch.randn(2, 1, 16, 16)

@@ -78,7 +78,10 @@ def small_cnn(channels: int = 1, classes: int = 12) -> nn.Sequential:
 
 
 def build(architecture: str) -> nn.Module:
-    """An architecture without weights: ``small_cnn``, ``cifar_resnet20``, or the name of a torchvision model."""
+    """An architecture without weights: ``small_cnn``, ``cifar_resnet20``, the name of a torchvision model, or
+    ``pixels``, which gives back what it sees."""
+    if architecture == "pixels":
+        return nn.Identity()
     if architecture == "small_cnn":
         return small_cnn()
     if architecture == "cifar_resnet20":
@@ -86,7 +89,7 @@ def build(architecture: str) -> nn.Module:
     models = import_torchvision().models
     if architecture not in models.list_models(module=models):
         raise ConfigurationError(
-            f"there is no architecture {architecture!r}: choose small_cnn, cifar_resnet20, or a torchvision model such "
+            f"there is no architecture {architecture!r}: choose small_cnn, cifar_resnet20, pixels, or a torchvision model such "
             "as resnet18"
         )
     return models.get_model(architecture, weights=None)

@@ -143,8 +143,8 @@ def load_features(entry: Mapping[str, Any], data_dir: str | Path = "data", *, se
     Parameters
     ----------
     entry : ``weights``, the exact name of torchvision weights (downloaded on first use); or ``architecture`` and
-        ``path``, a file of weights, or of the whole network where the architecture is ``onnx``; or ``train: textures``,
-        the small CNN of the quick run; ``layer``, the name of the last layer, null for the whole network; and the
+        ``path``, a file of weights, or of the whole network where the architecture is ``onnx``; ``pixels`` has none; or
+        ``train: textures``, the small CNN of the quick run; ``layer``, the name of the last layer, null for the whole network; and the
         parameters of :class:`ImageFeatures`.
     data_dir : folder of downloaded files.
     seed : of the training.
@@ -160,6 +160,8 @@ def load_features(entry: Mapping[str, Any], data_dir: str | Path = "data", *, se
         network = train_small_cnn(texture_strips(), seed=seed)
     elif architecture == "onnx":
         network = read_onnx(entry["path"])
+    elif architecture == "pixels":
+        network = build(architecture)
     else:
         network = build(architecture)
         if entry.get("weights"):
@@ -182,9 +184,11 @@ def _architecture(entry: Mapping[str, Any]) -> str:
         return "small_cnn"
     if entry.get("weights"):
         return entry["weights"].partition("_Weights")[0].lower()
-    if entry.get("architecture") and entry.get("path"):
+    if entry.get("architecture") == "pixels" or (entry.get("architecture") and entry.get("path")):
         return entry["architecture"]
-    raise ConfigurationError("features need `weights`, or `architecture` and `path`, or `train: textures`")
+    raise ConfigurationError(
+        "features need `weights`, or `architecture` and `path`, or `train: textures`, or `architecture: pixels`"
+    )
 
 
 def _assemble(entry: Mapping[str, Any], network: nn.Module) -> ImageFeatures:

@@ -46,8 +46,9 @@ class KnnEmbeddings(KnnRows):
             yield from self.tested(streams[block], trials)
 
     def cost(self) -> Cost:
-        # Drawing fits a transform of each feature: 32 of the small CNN, 512 of a ResNet-18, which others are taken for.
-        return self.cost_of(draw=8e-3 if self.features == "small_cnn" else 0.1)
+        # Drawing fits a transform of each feature: some ten of what needs no download, 512 of a ResNet-18, for which
+        # others are taken.
+        return self.cost_of(draw=0.01 if self.features in ("small_cnn", "thumbnail") else 0.1)
 
     def _trial(self, embeddings: Embeddings, rng: np.random.Generator) -> Trial:
         position = embeddings.position(rng, anomalous=self.anomalous)
