@@ -89,8 +89,8 @@ def build(architecture: str) -> nn.Module:
     models = import_torchvision().models
     if architecture not in models.list_models(module=models):
         raise ConfigurationError(
-            f"there is no architecture {architecture!r}: choose small_cnn, cifar_resnet20, pixels, or a torchvision model such "
-            "as resnet18"
+            f"there is no architecture {architecture!r}: choose small_cnn, cifar_resnet20, pixels, or a "
+            "torchvision model such as resnet18"
         )
     return models.get_model(architecture, weights=None)
 

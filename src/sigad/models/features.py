@@ -144,8 +144,8 @@ def load_features(entry: Mapping[str, Any], data_dir: str | Path = "data", *, se
     ----------
     entry : ``weights``, the exact name of torchvision weights (downloaded on first use); or ``architecture`` and
         ``path``, a file of weights, or of the whole network where the architecture is ``onnx``; ``pixels`` has none; or
-        ``train: textures``, the small CNN of the quick run; ``layer``, the name of the last layer, null for the whole network; and the
-        parameters of :class:`ImageFeatures`.
+        ``train: textures``, the small CNN of the quick run; ``layer``, the name of the last layer, null for the whole
+        network; and the parameters of :class:`ImageFeatures`.
     data_dir : folder of downloaded files.
     seed : of the training.
 
