@@ -8,6 +8,7 @@ from torch import nn
 from sigad.errors import NumericalError
 from sigad.inference.truncated import truncated_pvalue
 from sigad.knn import knn_test
+from sigad.knn.pieces import Event, NeighbourhoodEvent, Pieces, neighbourhood_region, selected_region
 
 IDENTITY = nn.Identity().eval()
 HOW = dict(k=3, threshold=-3.0, covariance=1.0)
@@ -112,3 +113,16 @@ def test_what_rests_within_single_precision_is_looked_at_in_double(against, metr
     found = knn_test(x, train, covariance=0.5, metric=metric, features=network, **what)
     expected = float(truncated_pvalue(statistic, np.array(region), null=("chi", 1)))
     assert found.p_low - 1e-8 <= expected <= found.p_high + 1e-8
+
+
+@pytest.mark.parametrize("feature", [0.0, 2.0**300])
+@pytest.mark.parametrize("metric", ["l2", "l1", "linf"])
+def test_features_that_are_all_equal_on_a_window_are_nearer_than_any_threshold(metric, feature):
+    z, moving, train = np.array([0.0, 1.0]), np.full((2, 3), feature), np.full((4, 3), feature)
+    how = {"train": train, "candidates": (1, 2), "threshold": 202.0, "metric": metric}  # e^202 is 2e88
+    nearest = NeighbourhoodEvent(before=np.zeros((1, 4), bool), **how)
+    regions = [
+        *selected_region(Pieces(z, moving, moving), Event(before=np.zeros(4, bool), k=1, **how)),
+        *neighbourhood_region(z, moving, [moving], nearest),
+    ]
+    assert not any(map(len, regions))

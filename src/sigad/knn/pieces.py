@@ -249,6 +249,7 @@ class _Distances:
                 )
             moved = size
         self.unit = float(unit_of(moved or size))
+        self.clipped = size > _FAR * self.unit
         # What is farther than _FAR units is as far as that, which is beyond any distance that is compared.
         away = np.clip(away / self.unit, -_FAR, _FAR)
         self.test, self.train = self.test / self.test.dtype.type(self.unit), away.astype(test.dtype)
@@ -355,6 +356,8 @@ class _Distances:
 
     def _in_units(self, distance: float) -> float:
         if distance / self.unit > _FAR:
+            if not self.clipped:
+                return _FAR  # which is beyond all distances, too
             raise NumericalError(
                 f"the threshold is a distance of {distance:.3g}, beside which the features hardly move: double "
                 "precision does not hold both; give features of one order of magnitude"
