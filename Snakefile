@@ -42,3 +42,6 @@ rule all:
     input:
         [figure_files(name) for name in figures()],
         tables(),
+
+
+require_known([rule.name for rule in workflow.rules if not rule.has_wildcards()])

@@ -156,8 +156,48 @@ def test_a_kill_loses_nothing_that_was_computed(pipeline):
 def test_a_mistake_in_the_configuration_is_named_before_anything_runs(pipeline, change, expected):
     pipeline.write({**yaml.safe_load((pipeline.folder / "config" / "config.yaml").read_text()), **change})
     output = pipeline.run(fails=True)
-    assert expected in output
+    # One line of ours, after those in which Snakemake says what it reads.
+    assert output.splitlines()[-1].startswith("ConfigurationError: ") and expected in output.splitlines()[-1]
+    assert "Snakefile" not in output and ".smk" not in output
     assert not pipeline.files("results/**/*.parquet")
+
+
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [("rate", "; did you mean 'rates'?"), ("fig06_model", "; did you mean 'fig06_models'?"), ("fig33_x", ".")],
+)
+def test_a_misspelt_figure_is_named(pipeline, target, meant):
+    line = pipeline.run(target, fails=True).splitlines()[-1]
+    assert line.startswith(f"ConfigurationError: there is no figure or other target {target!r}{meant}")
+    assert line.endswith("All of them: snakemake --list-target-rules")
+
+
+API = """
+from pathlib import Path
+from snakemake.api import ConfigSettings, DAGSettings, OutputSettings, ResourceSettings, SnakemakeApi
+
+def tried(**config):
+    with SnakemakeApi(OutputSettings()) as api:
+        settings = dict(resource_settings=ResourceSettings(cores=1), config_settings=ConfigSettings(config=config))
+        workflow = api.workflow(**settings, snakefile=Path("Snakefile"))
+        workflow.dag(dag_settings=DAGSettings(targets={"rates"})).printrulegraph()
+
+tried()
+print("planned")
+try:
+    tried(repetitons=5)
+except Exception as error:
+    print("raised", type(error).__name__, error)
+"""
+
+
+def test_a_program_that_uses_snakemake_gets_an_exception(pipeline):
+    done = subprocess.run(
+        [sys.executable, "-c", API], cwd=pipeline.folder, env=pipeline.environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "planned\nraised WorkflowError ConfigurationError" in done.stdout
+    assert "did you mean 'repetitions'?" in done.stdout
 
 
 def test_a_required_data_set_that_is_missing_stops_the_run_before_it_starts(pipeline):

@@ -22,18 +22,33 @@ for library in ("OMP", "OPENBLAS", "MKL"):
 from functools import cache
 from pathlib import Path
 
+from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from sigad.data import stack_sources
 from sigad.data.files import put_there
 from sigad.data.mvtec import folder_of
 from sigad.data.sources import enabled_datasets, local_path
-from sigad.errors import SigadError
+from sigad.errors import ConfigurationError, SigadError, near
 from sigad.study.configuration import overridden, validate
 from sigad.study.design import lay_out_all, needed_in
 from sigad.study.lineage import lineage
 from sigad.study.logs import cause
 from sigad.study.provenance import source_digest
+
+# Whether the command `snakemake` runs this, rather than a program that uses Snakemake's API.
+COMMAND = "snakemake" in (Path(sys.argv[0]).stem, Path(sys.argv[0]).parent.name)
+
+
+def stop(error):
+    """End with the one line that matters; a program gets an exception, which Snakemake shows with file and line."""
+    message = f"{type(error).__name__}: {error}"
+    if not COMMAND:
+        raise WorkflowError(message) from None
+    logger.error(message)
+    sys.exit(1)
+
 
 DATA = config["data"]
 try:
@@ -41,7 +56,7 @@ try:
     DATASETS, LEFT_OUT = enabled_datasets(config["tabular"], DATA)
     EXPERIMENTS = lay_out_all(config, DATASETS)
 except SigadError as error:
-    raise WorkflowError(f"{type(error).__name__}: {error}") from None
+    stop(error)
 if workflow.is_main_process:
     for line in overridden(workflow.config_settings.config, config):
         print(line, file=sys.stderr)
@@ -363,6 +378,21 @@ def image_lineage(dataset):
         *[config[key] for key in ("seed", "alpha", "false_discovery_rate")],
         *map(recipe, setting.inputs("").values()),
     )
+
+
+def require_known(names):
+    """Stop if a target is none of these rules, nor a file. While rules are read, only the command line tells targets."""
+    ours = os.path.realpath(workflow.main_snakefile) == os.path.join(ROOT, "Snakefile")
+    if not (COMMAND and workflow.is_main_process and ours):
+        return
+    for target in get_argument_parser().parse_args(sys.argv[1:]).targets or ():
+        if target not in names and os.sep not in target and not os.path.exists(target):
+            stop(
+                ConfigurationError(
+                    f"there is no figure or other target {target!r}{near(target, names) or '.'} "
+                    "All of them: snakemake --list-target-rules"
+                )
+            )
 
 
 def plot_of(wildcards):
