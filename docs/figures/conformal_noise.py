@@ -17,6 +17,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 
 from sigad import knn_test_batch
 from sigad.figures.style import STYLE, save_figure
@@ -98,7 +99,7 @@ def simulate() -> pd.DataFrame:
 
 def plot(frame: pd.DataFrame):
     lines = frame.groupby(["noise", "truth", "method"])
-    with plt.rc_context(STYLE):
+    with sns.axes_style("ticks"), plt.rc_context(STYLE):
         figure, axes = plt.subplots(2, 3, figsize=(8.2, 5.2), sharex=True, layout="constrained")
         for column, (noise, title) in zip(axes.T, NOISES.items(), strict=True):
             for axis, truth in zip(column, ("normal", "anomaly"), strict=True):
@@ -109,6 +110,7 @@ def plot(frame: pd.DataFrame):
                 if truth == "normal":
                     axis.plot(LEVELS, LEVELS, color="0.4", linewidth=0.8, linestyle="--", zorder=0)
                     axis.set(xscale="log", yscale="log", title=title, ylim=(3e-3, 1))
+                sns.despine(ax=axis)
             column[1].set(xlabel="level", ylim=(0, 1), xticks=LEVELS, xticklabels=[f"{level:g}" for level in LEVELS])
             column[1].minorticks_off()
         axes[0, 0].set_ylabel("normals rejected")

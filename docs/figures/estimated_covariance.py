@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from sigad.figures.style import STYLE, plt, save_figure
+from sigad.figures.style import STYLE, plt, save_figure, sns
 
 HERE = Path(__file__).parent
 COLOURS = {"neighbour": "#D55E00", "neighbourhood": "#882255"}
 
 rows = pd.read_csv(HERE.parents[1] / "results" / "reference" / "knn_validity.csv").query("covariance == 'matrix'")
 rows = rows.assign(ratio=rows["degrees_of_freedom"] / rows["d"])
-with plt.rc_context(STYLE):
+with sns.axes_style("ticks"), plt.rc_context(STYLE):
     figure, axis = plt.subplots(figsize=(4.6, 3.0), layout="constrained")
     for against, some in rows.groupby("against"):
         some = some.sort_values("ratio")
@@ -24,4 +24,5 @@ with plt.rc_context(STYLE):
     axis.set(xticks=[1.2, 2, 3, 5, 10], xticklabels=["1.2", "2", "3", "5", "10"], ylim=(0, None))
     axis.minorticks_off()
     axis.legend()
+    sns.despine(ax=axis)
 save_figure(figure, HERE / "estimated_covariance.png")

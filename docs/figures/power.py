@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from sigad.figures.style import METHODS, STYLE, plt, save_figure
+from sigad.figures.style import METHODS, STYLE, plt, save_figure, sns
 from sigad.study import methods
 
 HERE = Path(__file__).parent
 LABELS = {"neighbourhood": "neighbourhood", "proposed": "paper's test: k-th neighbour"}
 
 rows = pd.read_csv(HERE.parents[1] / "results" / "reference" / "knn_power.csv")
-with plt.rc_context(STYLE):
+with sns.axes_style("ticks"), plt.rc_context(STYLE):
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(7.2, 3.0), layout="constrained", gridspec_kw={"width_ratios": [1, 2]}
     )
@@ -28,4 +28,5 @@ with plt.rc_context(STYLE):
     left.set(xticks=[], ylim=(0, 0.1), ylabel="Type I error rate", xlabel="no signal")
     right.set(ylim=(0, 1.02), ylabel="power", xlabel="signal in one of 10 coordinates")
     figure.legend(loc="outside right center")
+    sns.despine(figure)
 save_figure(figure, HERE / "power.png")

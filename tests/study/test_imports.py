@@ -62,9 +62,9 @@ def test_trials_of_localization_read_their_network_without_diffusers(tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["rates", "uniformity", "cost", "images", "networks"])
-def test_figures_need_no_more_than_matplotlib(stage):
-    code = f"import json, sys, sigad.figures.{stage}, sigad.study.summary, sigad.study.image_views; "
-    assert imported(code + "print(json.dumps(sorted(sys.modules)))") == {"matplotlib"}
+def test_figures_need_no_network(stage):
+    code = f"import json, sys, sigad.figures.{stage}; print(json.dumps(sorted(sys.modules)))"
+    assert not imported(code) & {"torch", "diffusers"}
 
 
 def test_a_table_is_tested_without_torch():

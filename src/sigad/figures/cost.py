@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
 from sigad.figures.style import NAMES, STYLE, series_style
@@ -14,7 +15,7 @@ def plot_cost(frame: pd.DataFrame, *, x: str) -> Figure:
     ``frame``: columns x, ``method``, and ``<quantity>_low``, ``_median`` and ``_high`` for both quantities.
     """
     methods, ticks = list(dict.fromkeys(frame["method"])), list(dict.fromkeys(frame[x]))
-    with plt.rc_context(STYLE):
+    with sns.axes_style("ticks"), plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(6.4, 2.7), layout="constrained")
         for axis, quantity in zip(axes, ("n_evaluations", "seconds"), strict=True):
             for method in methods:
@@ -29,6 +30,7 @@ def plot_cost(frame: pd.DataFrame, *, x: str) -> Figure:
             axis.set_xlim(-0.5, len(ticks) - 0.5)
             axis.set_xlabel(NAMES.get(x, x))
             axis.set_ylabel(NAMES[quantity])
+            sns.despine(ax=axis)
         if len(methods) > 1:
             figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     return figure

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from sigad.figures.style import PICTURES, STYLE
+from sigad.figures.style import STYLE
 
 NOISE_COLOURS = {"isotropic": "#0072B2", "diagonal": "#009E73", "shrunk": "#D55E00"}
 
@@ -30,7 +31,7 @@ def plot_examples(frame: pd.DataFrame, pixels: Mapping[int, tuple[NDArray, NDArr
     ``frame``: columns ``dataset``, ``truth``, ``row``, ``column``, ``patch`` (its side in pixels), ``naive``,
     ``selective``; ``pixels`` maps the index of the frame to (image, patch, neighbour), each (C, H, W).
     """
-    with plt.rc_context(PICTURES):
+    with sns.axes_style("white"), plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             max(len(frame), 1), 3, figsize=(4.6, 1.45 * max(len(frame), 1) + 0.3), squeeze=False, layout="constrained"
         )
@@ -58,7 +59,7 @@ def plot_noise(frame: pd.DataFrame) -> Figure:
     ``frame``: columns ``dataset``, ``covariance``, ``level``, ``normal``, ``residual``, ``probability``.
     """
     datasets = list(dict.fromkeys(frame["dataset"]))
-    with plt.rc_context(STYLE):
+    with sns.axes_style("ticks"), plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             2, len(datasets), figsize=(2.2 * len(datasets) + 1.2, 4.4), squeeze=False, layout="constrained"
         )
@@ -70,6 +71,7 @@ def plot_noise(frame: pd.DataFrame) -> Figure:
                 below.plot(rows["level"], rows["probability"], **style)
             for axis, ends in ((above, (-2.6, 2.6)), (below, (0, 1))):
                 axis.plot(ends, ends, color="0.4", linewidth=0.8, linestyle="--", zorder=0)
+                sns.despine(ax=axis)
             above.set_title(dataset)
             above.set_xlabel("quantile of N(0, 1)")
             below.set_xlabel("quantile of U(0, 1)")
@@ -90,7 +92,7 @@ def plot_map(frame: pd.DataFrame, picture: NDArray, patch: int, *, level: float)
     truth[frame["row"], frame["column"]] = frame["defect"]
     height, width = shape[0] * patch, shape[1] * patch
     stacked = width > 1.6 * height
-    with plt.rc_context(PICTURES):
+    with sns.axes_style("white"), plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             *((3, 1) if stacked else (1, 3)), figsize=(4.6, 6.0) if stacked else (8.4, 3.0), layout="constrained"
         )

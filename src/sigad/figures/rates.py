@@ -3,9 +3,10 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
-from sigad.figures.style import METHODS, NAMES, PICTURES, STYLE, panel_title, series_style
+from sigad.figures.style import METHODS, NAMES, STYLE, panel_title, series_style
 from sigad.study import methods
 
 COUNTS = (
@@ -44,7 +45,7 @@ def plot_rates(
         lines.sort(key=lambda m: list(METHODS).index(m) if m in METHODS else len(METHODS))
     named = x == "dataset"
     n_x = frame[x].nunique()
-    with plt.rc_context(STYLE):
+    with sns.axes_style("ticks"), plt.rc_context(STYLE):
         width = max(2.6, 0.75 * n_x + 0.6) if named else 3.4
         # One panel has to share its width with the legend.
         width += 2.0 if len(panels) == 1 else 0
@@ -74,6 +75,7 @@ def plot_rates(
             axis.set_xlabel(NAMES.get(x, x))
             axis.set_title("" if panel is None else panel_title(panel, value))
             axis.set_ylim(0, 1.02 if measure == "power" and top > 0.5 else min(1.02, 1.08 * top))
+            sns.despine(ax=axis)
         axes[0, 0].set_ylabel(NAMES[measure])
         handles: dict = {}
         for axis in axes[0]:
@@ -92,7 +94,7 @@ def plot_surface(frame: pd.DataFrame, *, measure: str, x: str, y: str) -> Figure
     """
     panels = list(dict.fromkeys(frame["method"]))
     columns, rows = list(dict.fromkeys(frame[x])), list(dict.fromkeys(frame[y]))
-    with plt.rc_context(PICTURES):
+    with sns.axes_style("white"), plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             1,
             len(panels),

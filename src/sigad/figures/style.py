@@ -12,10 +12,9 @@ with needs("pipeline"):
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    import seaborn as sns
     from matplotlib.figure import Figure
 
-# The frame and the colours are those of seaborn's style "ticks" and of its palette "colorblind"; seaborn itself, and
-# scipy.stats with it, takes longer to import than a figure to draw.
 STYLE: dict[Any, Any] = {
     "figure.dpi": 150,
     "savefig.dpi": 200,
@@ -25,30 +24,8 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.2,
     "lines.markersize": 4.5,
-    "lines.solid_capstyle": "round",
-    "patch.edgecolor": "w",
-    "patch.force_edgecolor": True,
-    "axes.axisbelow": True,
-    "axes.edgecolor": ".15",
-    "axes.labelcolor": ".15",
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "text.color": ".15",
-    "xtick.color": ".15",
-    "ytick.color": ".15",
     "pdf.fonttype": 42,
 }
-"""Of curves and points over axes."""
-
-PICTURES: dict[Any, Any] = STYLE | {
-    "axes.spines.right": True,
-    "axes.spines.top": True,
-    "xtick.bottom": False,
-    "ytick.left": False,
-}
-"""Of pictures and shades, which are framed."""
-
-COLOURS = [f"#{c}" for c in "0173b2 de8f05 029e73 d55e00 cc78bc ca9161 fbafe4 949494 ece133 56b4e9".split()]
 NAMES = {
     "n": "number of training instances $n$",
     "d": "dimension $d$",
@@ -98,7 +75,7 @@ METHODS = {
     "unselective_oracle": ("0.35", "<"),
     "uniform": ("0.6", ">"),
 }
-OTHERS = list(zip(COLOURS, "osD^vPXd*h", strict=True))
+OTHERS = list(zip(sns.color_palette("colorblind", 10), "osD^vPXd*h", strict=True))
 
 
 def series_style(series: str, value: str, values: Sequence[str]) -> dict:

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
 from sigad.figures.style import STYLE, series_style
@@ -15,7 +16,7 @@ def plot_uniformity(frame: pd.DataFrame, table: pd.DataFrame) -> Figure:
     ``table``: one row per method and setting with ``n``, ``ks_p_value``, ``ad_p_value``.
     """
     settings, methods = list(dict.fromkeys(frame["setting"])), list(dict.fromkeys(frame["method"]))
-    with plt.rc_context(STYLE):
+    with sns.axes_style("ticks"), plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             2,
             len(settings),
@@ -48,6 +49,8 @@ def plot_uniformity(frame: pd.DataFrame, table: pd.DataFrame) -> Figure:
             above.set_title(setting.replace("_", ", ").replace("=", " = "))
             above.set_aspect("equal", adjustable="box")
             below.set_xlabel("quantile of U(0, 1)")
+            sns.despine(ax=above)
+            sns.despine(ax=below)
         axes[0, 0].set_ylabel("quantile of the p-values")
         axes[1, 0].set_ylabel("difference")
         if len(methods) > 1:
