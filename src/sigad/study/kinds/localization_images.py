@@ -135,14 +135,17 @@ class LocalizationImages(Kind):
         )
 
     def cost(self) -> Cost:
-        # Measured at 32 pixels. A search takes the pieces of a network, which grow with pixels; components have one.
+        # Measured on TCGA-LGG with trained networks of the default widths: at 32 and 64 pixels, the diffusion model at 32.
+        # A pass takes longer in proportion to the pixels, and the line has that many more pieces.
         scale = (self.size / 32) ** 2
-        evaluation = {"components": 0.2e-3, "autoencoder": 2e-3, "diffusion": 8e-3}[self.detector] * scale
-        pieces = {"components": 1, "autoencoder": 2000, "diffusion": 8000}[self.detector] * scale
+        evaluation = {"components": 0.1e-3, "autoencoder": 2e-3, "diffusion": 20e-3}[self.detector] * scale
+        piece = {"components": 0.01, "autoencoder": 0.07, "diffusion": 0.55}[self.detector] * scale
+        search = {"components": 0.06, "autoencoder": 2.5 * scale, "diffusion": 45 * scale}[self.detector] * scale
+        memory = 500 if self.detector == "components" else 800
         return Cost(
-            draw=0.05 + 3 * evaluation,
+            draw=0.01 + 2 * evaluation,
             evaluation=evaluation,
-            piece=0.2 + 30 * evaluation,
-            search=0.3 + pieces * evaluation,
-            memory=1500 if self.size < 64 else 4000,
+            piece=piece,
+            search=search,
+            memory=memory if self.size <= 64 else 4 * memory,
         )
