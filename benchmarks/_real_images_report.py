@@ -10,10 +10,15 @@ from sigad.study.rates import clopper_pearson
 ALPHA, DRAWS, SEED = 0.05, 2000, 20251
 OWN = ("naive", "bonferroni", "permutation", "wo_pp", "selective", "thinned")
 CONFORMAL = {
-    "conformal, |T|": lambda table: -table["statistic"].abs(),
+    "conformal, T": lambda table: -(table["statistic"] if _is_greater(table) else table["statistic"].abs()),
     "conformal, score": lambda table: -table["score"],
     "conformalised": lambda table: table["selective"],
 }
+
+
+def _is_greater(table: pd.DataFrame) -> bool:
+    """Whether only brighter regions count; otherwise the size of T does."""
+    return table["variant"].str.contains(" greater").all()
 
 
 def interval(hits: int, of: int) -> str:
@@ -142,4 +147,5 @@ def panels(experiment, rows: pd.DataFrame, path, each: int = 2) -> None:
 
 def _outline(place, mask, color) -> None:
     if mask.any():
-        place.contour(mask, levels=[0.5], colors=[color], linewidths=1.2)
+        rows, columns = np.arange(-1, mask.shape[0] + 1), np.arange(-1, mask.shape[1] + 1)
+        place.contour(columns, rows, np.pad(mask, 1), levels=[0.5], colors=[color], linewidths=1.2)

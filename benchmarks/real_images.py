@@ -9,8 +9,9 @@
 
 SOURCE is a folder of TCGA-LGG (or its .npz), of BraTS-like volumes (brats), of a category of MVTec AD (mvtec), or the
 name of a texture of scikit-image; WORK a folder for what is made. ``--seen`` names the manifest of an earlier split, on
-whose test patients settings were chosen: none of them is for testing again. A run appends a row per image to
-WORK/rows.csv, and goes on behind the last one; a report reads all rows and writes counts and rates to WORK/rates.csv.
+whose test patients settings were chosen: none of them is for testing again. ``--beside lgg SOURCE`` takes all that is
+not tested from a second set, for a set of few patients. A run appends a row per image to WORK/rows.csv, and goes on
+behind the last one; a report reads all rows and writes counts to WORK/rates.csv.
 
 What is fixed before a test image is looked at comes from :func:`sigad.localization.setup.set_up`; the conformal scores
 come from the patients for calibration. The selective p-value is that of the exact engine for principal components, and
@@ -78,15 +79,32 @@ def prepare_stack(args) -> None:
     if args.seen:
         earlier = pd.read_csv(args.seen)
         seen = set(earlier["group"][earlier["role"] == "test"])
-    changes = {"gray": True} if args.gray else {}
-    how = Preparation(size=args.size, **HOW[args.kind] | changes)
-    series = (replace(one, testing=False) if one.group in seen else one for one in read(args.kind, args.source))
     shares = SHARES if args.shares is None else dict(zip(SHARES, args.shares, strict=True))
-    stack = prepare(series, how, name=args.kind, seed=SEED, shares=shares)
+    kind, source = (args.beside[0], Path(args.beside[1])) if args.beside else (args.kind, args.source)
+    how = Preparation(size=args.size, **HOW[kind] | ({"standardise": False} if args.beside else {}))
+    series = (replace(one, testing=False) if one.group in seen else one for one in read(kind, source))
+    stack = prepare(series, how, name=kind, seed=SEED, shares=shares)
+    if args.beside:
+        stack = tested_instead(stack, args)
     stack.save(args.work / f"{args.size}.npz", args.work / f"{args.size}.csv")
     print(stack, f"{len(stack.which('test', anomalous=True))} of them anomalous", how)
     for role in dict.fromkeys(stack.roles.tolist()):
         print(f"{role}: {len(np.unique(stack.groups[stack.roles == role]))} patients, {len(stack.which(role))} normal")
+
+
+def tested_instead(stack: ImageStack, args) -> ImageStack:
+    """The images for testing are those of a second set: all of its patients, who are too few to estimate from."""
+    how = Preparation(size=args.size, **HOW[args.kind] | {"standardise": False})
+    series = (replace(one, testing=True) for one in read(args.kind, args.source))
+    others = prepare(series, how, name=args.kind, seed=SEED, shares=dict.fromkeys(SHARES, 0.0) | {"test": 1.0})
+    kept = stack.roles != "test"
+    both = {
+        key: np.concatenate([getattr(stack, key)[kept], getattr(others, key)])
+        for key in ("images", "masks", "within", "names", "groups", "roles")
+    }
+    train = both["images"][both["roles"] == "train"]
+    both["images"] = (both["images"] - train.mean()) / train.std()
+    return ImageStack(f"{stack.name}, {others.name}", **both, left_out=others.left_out)
 
 
 def train_model(args) -> None:
@@ -119,7 +137,7 @@ class Experiment:
     def __init__(self, args):
         torch.set_num_threads(1)
         self.stack = ImageStack.load(args.work / f"{args.size}.npz")
-        self.permutations, self.resolution = args.permutations, args.resolution
+        self.permutations, self.alternative = args.permutations, args.alternative
         self.setup = set_up(
             self.stack,
             reconstruction(args, self.stack),
@@ -146,7 +164,9 @@ class Experiment:
         return Streams(SEED, "real_images", what, int(i)).method()
 
     def selective(self, hypothesis: MaskHypothesis, i: int):
-        return exact(hypothesis) if self.exact else lattice(hypothesis, rng=self.rng("lattice", i), **LATTICE)
+        if self.exact:
+            return exact(hypothesis, alternative=self.alternative)
+        return lattice(hypothesis, alternative=self.alternative, rng=self.rng("lattice", i), **LATTICE)
 
     def row(self, i: int) -> dict:
         x, started, setup = self.image(i), time.perf_counter(), self.setup
@@ -165,7 +185,8 @@ class Experiment:
         if region.any():
             row |= self.tests(i, x, found.mask, region)
         louder = setup.detector.with_threshold(setup.detector.threshold * (1 + TAU**2) ** 0.5)
-        half = thinned_test(louder, x, setup.references, setup.model, tau=TAU, rng=self.rng("thinning", i))
+        given = {"tau": TAU, "rng": self.rng("thinning", i), "alternative": self.alternative}
+        half = thinned_test(louder, x, setup.references, setup.model, **given)
         row |= {"thinned": half.p_value, "thinned_overlaps": (half.tested & self.stack.masks[i]).any()}
         return row | {"seconds": time.perf_counter() - started}
 
@@ -174,7 +195,9 @@ class Experiment:
         line = contrast(region, x, setup.references, setup.covariance)
         hypothesis = MaskHypothesis(self.detector, x, mask, line, coarse=setup.coarse)
         found = {"statistic": line.statistic}
-        log_p = float(truncated_pvalue(line.statistic, WHOLE_LINE, null=line.null, log=True))
+        log_p = float(
+            truncated_pvalue(line.statistic, WHOLE_LINE, null=line.null, alternative=self.alternative, log=True)
+        )
         found["naive"] = np.exp(log_p)
         found["bonferroni"] = np.exp(min(0.0, log_p + setup.detector.within.sum() * np.log(2)))
         search = self.selective(hypothesis, i)
@@ -190,7 +213,9 @@ class Experiment:
 
     def over_conditioned(self, _, x, mask, line) -> float:
         hypothesis = MaskHypothesis(self.setup.detector, x, mask, line, coarse=self.setup.coarse)
-        return float(truncated_pvalue(line.statistic, hypothesis.piece_region(), null=line.null))
+        return float(
+            truncated_pvalue(line.statistic, hypothesis.piece_region(), null=line.null, alternative=self.alternative)
+        )
 
     def permuted(self, i, x, _, line) -> float:
         setup = self.setup
@@ -216,7 +241,7 @@ def variant_of(args) -> str:
     model = f"components={args.components}" if args.model == "components" else args.model
     return (
         f"{model} size={args.size} b={args.resolution} flagged={args.flagged:g} filter={args.filter} "
-        f"noise={args.noise} scale={args.scale}{args.tag}"
+        f"noise={args.noise} scale={args.scale}{' greater' * (args.alternative == 'greater')}{args.tag}"
     )
 
 
@@ -288,7 +313,7 @@ def main() -> None:
             part.add_argument("source", type=Path)
             part.add_argument("--seen", type=Path, help="manifest of a split whose test patients were looked at")
             part.add_argument("--shares", type=float, nargs=5, help=f"of {', '.join(SHARES)}")
-            part.add_argument("--gray", action="store_true")
+            part.add_argument("--beside", nargs=2, help="kind and source of all images that are not for testing")
         part.add_argument("work", type=Path)
         part.add_argument("--size", type=int, default=32)
         if name == "train":
@@ -303,6 +328,7 @@ def main() -> None:
             part.add_argument("--filter", type=int, default=3)
             part.add_argument("--noise", default="best", help=f"best, or one of {', '.join(image_noise.KINDS)}")
             part.add_argument("--scale", default="references", choices=("references", "held-out"))
+            part.add_argument("--alternative", default="two-sided", choices=("two-sided", "greater"))
             part.add_argument("--permutations", type=int, default=0)
             part.add_argument("--limit", type=int, help="so many images")
             part.add_argument("--tag", default="", help="added to the name of the variant")
