@@ -2,13 +2,19 @@
 
 A table is written with the facts that it was made from and a checksum of its columns; reading compares both, so that a
 truncated, altered or foreign file is an error and never a number.
+
+Numbers go into columns and out of them by their buffers: pyarrow's own conversions import pandas, for which most jobs
+would wait longer than for anything else that they do before their first trial.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sigad.data.sealed import damaged
 from sigad.errors import MissingDataError
@@ -41,7 +47,8 @@ def read_parquet(path: str | Path, expected: Mapping[str, object] | None = None)
     if not Path(path).is_file():
         raise MissingDataError(f"there is no file {path}: run the pipeline, which makes it")
     try:
-        table = pq.read_table(path, partitioning=None)
+        with pq.ParquetFile(path) as file:  # read_table would look for a data set of many files, and import pandas too
+            table = file.read()
         content = json.loads((table.schema.metadata or {})[_KEY])
         facts, checksum = content["facts"], content["checksum"]
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
@@ -55,6 +62,46 @@ def read_parquet(path: str | Path, expected: Mapping[str, object] | None = None)
     return table, facts
 
 
+def column(values: Iterable[Any], kind: pa.DataType) -> pa.Array:
+    """A column of text, of bool (None where it is missing), or of numbers without gaps."""
+    if pa.types.is_string(kind):
+        words = [str(word).encode() for word in values]
+        ends = np.cumsum([0, *map(len, words)], dtype=np.int32)
+        return pa.Array.from_buffers(kind, len(words), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(words))])
+    if pa.types.is_boolean(kind):
+        given = list(values)
+        masks = ([value is not None for value in given], [bool(value) for value in given])
+        known, true = (pa.py_buffer(np.packbits(np.array(mask, bool), bitorder="little")) for mask in masks)
+        return pa.Array.from_buffers(kind, len(given), [known, true])
+    plain = np.ascontiguousarray(values, kind.to_pandas_dtype())
+    return pa.Array.from_buffers(kind, len(plain), [None, pa.py_buffer(plain)])
+
+
+def numbers(column: pa.ChunkedArray) -> NDArray:
+    """The values of a column of numbers or bool, 0 or False where one is missing."""
+    none = np.zeros(0, column.type.to_pandas_dtype())
+    return np.concatenate(
+        [none, *(np.where(_known(chunk), _raw(chunk), none.dtype.type(0)) for chunk in column.chunks)]
+    )
+
+
+def _raw(chunk: pa.Array) -> NDArray:
+    """What a chunk holds, whatever stands where a value is missing."""
+    data, kind = chunk.buffers()[1], chunk.type.to_pandas_dtype()
+    return _bits(chunk, data) if kind is np.bool_ else np.frombuffer(data, kind)[chunk.offset :][: len(chunk)]
+
+
+def _known(chunk: pa.Array) -> NDArray[np.bool_]:
+    """Which values of a chunk are not missing."""
+    known = chunk.buffers()[0]
+    return np.ones(len(chunk), bool) if known is None else _bits(chunk, known)
+
+
+def _bits(chunk: pa.Array, buffer: pa.Buffer) -> NDArray[np.bool_]:
+    bits = np.unpackbits(np.frombuffer(buffer, np.uint8), bitorder="little")
+    return bits[chunk.offset :][: len(chunk)].astype(bool)
+
+
 def _checksum(table: pa.Table) -> str:
     """SHA-256 of names, types and values, however the table is cut into chunks and encoded."""
     digest = hashlib.sha256()
@@ -62,9 +109,9 @@ def _checksum(table: pa.Table) -> str:
         if pa.types.is_dictionary(column.type):
             column = pc.cast(column, column.type.value_type)
         digest.update(f"{name}:{column.type}:{len(column)};".encode())
-        digest.update(column.is_null().to_numpy().tobytes())
+        digest.update(b"".join((~_known(chunk)).tobytes() for chunk in column.chunks))
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             digest.update("\0".join("" if v is None else v for v in column.to_pylist()).encode())
         else:
-            digest.update(pc.fill_null(column, pa.scalar(0).cast(column.type)).to_numpy().tobytes())
+            digest.update(numbers(column).tobytes())
     return digest.hexdigest()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from sigad.data.parquet import read_parquet, write_parquet
+from sigad.data.parquet import column, read_parquet, write_parquet
 from sigad.data.sealed import damaged
 from sigad.study.run import Rows
 
@@ -46,9 +46,9 @@ def write_rows(path: str | Path, rows: Mapping[str, Rows], facts: Mapping[str, A
         size = len(columns["rep"])
         named = {"setting": np.full(size, point, dtype=object), **columns}
         arrays = [
-            pa.array(named[field.name], pa.string()).dictionary_encode()
+            column(named[field.name], pa.string()).dictionary_encode()
             if pa.types.is_dictionary(field.type)
-            else pa.array(named[field.name], field.type)
+            else column(named[field.name], field.type)
             for field in COLUMNS
         ]
         tables.append(pa.table(arrays, schema=COLUMNS))
