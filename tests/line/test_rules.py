@@ -699,6 +699,15 @@ def test_constants_take_the_precision_of_the_function():
     assert F.conv2d(f, torch.ones(2, 4, 3, 3)).dtype == torch.float64
 
 
+def test_constants_take_the_precision_of_a_blank_that_is_not_written_to():
+    f = line(*SQUARE)
+    blank = torch.ones_like(LineFunction(f.breakpoints, f.values.float()))
+    weight, target = torch.ones(4, dtype=torch.float64), torch.zeros(blank.shape, dtype=torch.float64)
+    assert torch.tensordot(blank, weight, 1).dtype == (blank @ weight).dtype == torch.float32
+    target.copy_(blank)
+    assert (target == 1).all()
+
+
 def test_functions_on_different_windows_do_not_mix():
     f = line(2)
     g = LineFunction(f.breakpoints + 1, f.values)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from sigad.line.function import LineFunction
+from sigad.line.function import LineFunction, constant
 from sigad.line.inplace import without_inplace
 
 
@@ -48,7 +48,7 @@ class Blank(LineFunction):
         writes = without_inplace(func) != func or kwargs.get("inplace") or func in WRITES
         if isinstance(target, Blank) and writes and any(_varies(a) for a in tree_flatten((args[1:], kwargs))[0]):
             target.become_functions()
-        return _without_blanks(func, args, kwargs)
+        return _without_blanks(func, args, kwargs, writes=writes or kwargs.get("out") is not None)
 
 
 WRITES = {torch.Tensor.__setitem__, torch.Tensor.copy_, torch.Tensor.index_put_}
@@ -58,10 +58,17 @@ def _varies(argument) -> bool:
     return isinstance(argument, LineFunction) and not isinstance(argument, Blank)
 
 
-def _without_blanks(func, args: tuple, kwargs: dict):
+def _without_blanks(func, args: tuple, kwargs: dict, *, writes: bool):
     """The operation with constant tensors in place of blanks; what shares their memory is blank in turn."""
     blanks = [a for a in tree_flatten((args, kwargs))[0] if isinstance(a, Blank)]
-    args, kwargs = tree_map(lambda a: a.tensor if isinstance(a, Blank) else a, (tuple(args), kwargs))
+
+    def operand(a):
+        if isinstance(a, LineFunction):
+            return a.tensor if isinstance(a, Blank) else a
+        # What is written to stays the tensor that it is; other constants are of the dtype of the functions, as ever.
+        return a if writes else constant(a, blanks[0])
+
+    args, kwargs = tree_map(operand, (tuple(args), kwargs))
     result = func(*args, **kwargs)
 
     def wrapped(leaf):
