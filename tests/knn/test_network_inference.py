@@ -227,3 +227,21 @@ def test_p_values_are_uniform():
         if result.status == "tested":
             p_values.append(result.p_value)
     assert uniformity(p_values).ks_p_value > 1e-3
+
+
+@pytest.mark.parametrize("against", ["neighbour", "neighbourhood"])
+def test_a_first_layer_in_place_changes_neither_the_instances_nor_the_result(against):
+    rng = np.random.default_rng(5)
+    x, x_train = np.array([0.7, -0.4, 1.1]), rng.normal(size=(10, 3))
+    kept = x.copy(), x_train.copy()
+    how = dict(k=3, threshold=-9.0, covariance=1.0, against=against)
+    torch.manual_seed(0)
+    rest = nn.Linear(3, 4).double()
+    in_place, out_of_place = (nn.Sequential(nn.ReLU(inplace=b), rest).eval() for b in (True, False))
+    expected = knn_test(x, x_train, features=out_of_place, **how)
+    assert expected.status == "tested"
+    for make in (np.asarray, torch.from_numpy):
+        found = knn_test(make(x), make(x_train), features=in_place, **how)
+        assert found.p_value == expected.p_value and found.selection == expected.selection
+        np.testing.assert_array_equal(x, kept[0])
+        np.testing.assert_array_equal(x_train, kept[1])

@@ -246,3 +246,35 @@ def test_tensors_and_single_precision_modules():
         autoencoder().float(), torch.tensor(x), torch.tensor(x_ref), covariance=1.0, threshold=0.7
     )
     assert single.p_value == pytest.approx(double.p_value, rel=1e-6)
+
+
+class InPlace(nn.Module):
+    """Begins with an operation in place, on the image that it is given."""
+
+    def __init__(self, begin):
+        super().__init__()
+        self.begin, self.rest = begin, autoencoder()
+        self.eval()
+
+    def forward(self, x):
+        return self.rest(self.begin(x))
+
+
+@pytest.mark.parametrize(
+    ("in_place", "out_of_place"),
+    [
+        (nn.ReLU(inplace=True), nn.ReLU()),
+        (lambda x: x.clamp_(-0.3, 0.5), lambda x: x.clamp(-0.3, 0.5)),
+        (lambda x: x.mul_(0.5), lambda x: x * 0.5),
+    ],
+)
+def test_a_first_layer_in_place_changes_neither_the_image_nor_the_result(in_place, out_of_place):
+    x, x_ref = images(2)
+    kept = x.copy()
+    expected = localization_test(InPlace(out_of_place), x, x_ref, covariance=1.0, threshold=0.7)
+    assert expected.status == "tested"
+    for given in (x, torch.from_numpy(x)):
+        found = localization_test(InPlace(in_place), given, x_ref, covariance=1.0, threshold=0.7)
+        np.testing.assert_array_equal(found.selection.scores, expected.selection.scores)
+        assert found.p_value == pytest.approx(expected.p_value, rel=1e-9)
+        np.testing.assert_array_equal(x, kept)

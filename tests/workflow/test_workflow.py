@@ -1,5 +1,6 @@
 """The pipeline as a user meets it: dry runs, a run, a second run, mistakes, edits, kills."""
 
+import json
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from sigad.study.design import lay_out_all
 from tests.workflow.conftest import OTHERS, PARTS, ROOT, TINY, Pipeline
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
@@ -258,3 +260,46 @@ def test_the_slurm_profile_keeps_the_default_one(pipeline):
     output = pipeline.run("--profile", "profiles/slurm", "--dry-run", "results/rates/rates.csv")
     assert "profiles/default" in output
     assert "test_naive" in output
+
+
+RESOURCES = """
+import json, os, sys
+from pathlib import Path
+from snakemake.api import DAGSettings, OutputSettings, ResourceSettings, SnakemakeApi
+
+with SnakemakeApi(OutputSettings()) as api:
+    flow = api.workflow(resource_settings=ResourceSettings(cores=1), snakefile=Path("Snakefile"))
+    flow.dag(DAGSettings(targets={"all"})).printrulegraph()
+    found = {}
+    trials = [job for job in flow._workflow.dag.jobs if job.rule.name.startswith("test_")]
+    for job in trials:
+        for job.attempt in (1, 2, 3):
+            asked = [job.resources[name] for name in ("mem_mb", "runtime")]
+            found.setdefault(str(job.output[0]), []).append(asked)
+print("\\n" + json.dumps(found))
+"""
+
+
+def test_resources_follow_the_measured_cost_and_the_attempt(pipeline):
+    plot = {"type": "rates", "x": "size", "caption": "A test."}
+    shared = {"kind": "localization_synthetic", "measure": "type1", "methods": ["proposed"], "plot": plot}
+    experiments = {f"size{size}": {**shared, "grid": {"size": [size]}} for size in (8, 64)}
+    config = yaml.safe_load((pipeline.folder / "config" / "config.yaml").read_text()) | {"experiments": experiments}
+    pipeline.write(config)
+    done = subprocess.run(
+        [sys.executable, "-c", RESOURCES],
+        cwd=pipeline.folder,
+        env=pipeline.environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    asked, first = json.loads(done.stdout.splitlines()[-1]), {}
+    for name, experiment in lay_out_all(config, []).items():
+        for job in experiment.jobs:
+            (memory, minutes), *others = asked[f"results/trials/{name}/{job.method}/{job.part}/{job.chunk}.parquet"]
+            # Twice what it takes, at least; and more at every attempt.
+            assert minutes > 2 * experiment.seconds(*job) / 60
+            assert others == [[2 * memory, 2 * minutes], [3 * memory, 3 * minutes]]
+            first[name] = minutes
+    assert first["size64"] > 10 * first["size8"]
