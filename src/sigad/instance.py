@@ -70,6 +70,23 @@ class InstanceHypothesis(Hypothesis):
     statistic: float
     null: Null
 
+    @classmethod
+    def of(
+        cls,
+        x: NDArray[np.float64],
+        references: NDArray[np.float64],
+        flags: Flags,
+        *,
+        covariance: KnnCovariance,
+        nearest: int | None = None,
+    ) -> "InstanceHypothesis":
+        """The hypothesis about an instance x (*shape) that was flagged; the others as in :func:`instance_test`."""
+        inside = _nearest(np.square(x - references).reshape(len(references), -1).sum(1), nearest or len(references))
+        difference = x - references[inside].mean(0)
+        t, null = standardised(difference.reshape(1, -1), checked(covariance)[0], _factor(inside))
+        chosen = nearest is not None
+        return cls(x, references, difference, inside, chosen, flags, float(t[0]), of_statistics(null, 0))
+
     def same(self, z: NDArray[np.float64]) -> NDArray[np.bool_]:
         e, steps = self.difference, np.asarray(z, np.float64) / self.statistic - 1
         share = steps.reshape(-1, *[1] * e.ndim) / _factor(self.inside)
@@ -153,19 +170,13 @@ def instance_test(
         raise InvalidInputError(
             f"references must have shape (R, *shape) for x of shape {data.shape}, not {normal.shape}"
         )
-    m = len(normal) if nearest is None else whole_number(nearest, "nearest", least=1)
-    if m > len(normal):
+    if nearest is not None and whole_number(nearest, "nearest", least=1) > len(normal):
         raise InvalidInputError(f"nearest must lie between 1 and the {len(normal)} references, not {nearest}")
-    inside = _nearest(np.square(data - normal).reshape(len(normal), -1).sum(1), m)
-    require_no_copies(np.concatenate([data[None], normal]), [0, *(1 + np.flatnonzero(inside))])
     box = partial(BlackBox, like=x, memory_budget=memory_budget)
     flags = _Fixed(box(detect)) if fit is None else _Refitted(fit, box, x)
-    difference = data - normal[inside].mean(0)
-    t, null = standardised(difference.reshape(1, -1), checked(covariance)[0], _factor(inside))
+    hypothesis = InstanceHypothesis.of(data, normal, flags, covariance=covariance, nearest=nearest)
+    require_no_copies(np.concatenate([data[None], normal]), [0, *(1 + np.flatnonzero(hypothesis.inside))])
     flagged = bool(twice(lambda: flags(data[None], [normal]))[0])
-    hypothesis = InstanceHypothesis(
-        data, normal, difference, inside, nearest is not None, flags, float(t[0]), of_statistics(null, 0)
-    )
     found = run(hypothesis, tolerance=enough) if flagged else None
     nan = float("nan")
     return InstanceResult(
@@ -175,10 +186,10 @@ def instance_test(
         p_low=found.p_low if found else nan,
         p_high=found.p_high if found else nan,
         region=found.region if found else rg.EMPTY,
-        selection=InstanceSelection(flagged, tuple(np.flatnonzero(inside).tolist())),
+        selection=InstanceSelection(flagged, tuple(np.flatnonzero(hypothesis.inside).tolist())),
         n_evaluations=found.n_evaluations if found else 0,
         seconds=time.perf_counter() - started,
-        difference=difference,
+        difference=hypothesis.difference,
         own_weight=found.own_weight if found else nan,
     )
 

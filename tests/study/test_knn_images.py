@@ -97,6 +97,18 @@ def test_screening_in_single_precision_changes_nothing(images, features, monkeyp
     np.testing.assert_array_equal(run("naive", images, features)["p_value"], reference["p_value"])
 
 
+def test_pilots_are_no_images_of_the_set(images, features):
+    setting, streams = KnnImages(**{**SETTING, "instance": "normal"}), trial_streams(3, "e", "here", range(4))
+    pilots = [problems for _, problems in setting.pilots(streams, images=images, features=features)]
+    assert [len(problems) for problems in pilots] == [1] * 4 and {problems.shape for problems in pilots} == {
+        (1, 16, 16)
+    }
+    known = {image.astype(float).tobytes() for image in images.images}
+    for problems in pilots:
+        found = [problems.detections.x_test[0], *problems.detections.x_train[0]]
+        assert not known & {x.tobytes() for x in found} and len(np.unique(found, axis=0)) == len(found)
+
+
 def test_the_threshold_leaves_each_instance_out():
     rng = np.random.default_rng(0)
     f = rng.normal(size=(20, 3))

@@ -155,6 +155,18 @@ def test_set_up_uses_no_test_image(stack):
     assert marked.mean() == pytest.approx(0.3, abs=0.05)
 
 
+def test_pilots_have_no_part_in_a_trial(stack):
+    """Neither the images under test nor the references are among them."""
+    setting, streams = LocalizationImages(size=16, flagged=0.5), trial_streams(3, "e", "here", range(8))
+    given = {"stack": stack, "network": None}
+    pilots = [problems.trials[0] for _, problems in setting.pilots(streams, **given)]
+    trial = next(problems.trials[0] for _, problems in setting.draw(streams, **given))
+    of = lambda role: {image.tobytes() for image in stack.of(role)}  # noqa: E731
+    for pilot in pilots:
+        assert pilot.x.tobytes() in of("calibration") and {r.tobytes() for r in pilot.x_ref} <= of("noise")
+    assert trial.x.tobytes() in of("test") and {r.tobytes() for r in trial.x_ref} <= of("reference")
+
+
 def test_set_up_mistakes():
     stack = prepare(read_texture("grass", side=64), Preparation(size=16), name="grass", seed=0)
     network = ComponentReconstruction(torch.from_numpy(stack.of("train")))

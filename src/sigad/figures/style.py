@@ -50,16 +50,20 @@ VALUES = {
     "gennorm_steep": "generalized normal, steep",
     "gennorm_flat": "generalized normal, flat",
     "t": "Student t",
+    "isolation_forest": "isolation forest",
+    "local_outlier_factor": "local outlier factor",
+    "one_class_svm": "one-class support vector machine",
     "identity": "$\\Sigma = I$",
     "ar1": "$\\Sigma_{ij} = 0.5^{|i-j|}$",
 }
 # A method keeps its colour and marker in every figure (Okabe & Ito's palette); others follow in the order they are met.
 METHODS = {
     "proposed": ("#D55E00", "o"),
+    "lattice": ("#7CAE00", "s"),
     "proposed_any_k": ("#E69F00", "s"),
     "neighbourhood": ("#882255", "h"),
     "blocks": ("#44AA99", "h"),
-    "lattice": ("#661100", "s"),
+    "lattice_blocks": ("#225555", "8"),
     "wo_pp": ("#0072B2", "D"),
     "opa1": ("#56B4E9", "^"),
     "opa2": ("#332288", "v"),

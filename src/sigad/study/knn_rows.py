@@ -35,6 +35,7 @@ class KnnRows(KnnKind):
 
     offers = frozenset(
         {
+            "regions",
             "neighbours",
             "neighbourhoods",
             "estimated_covariances",

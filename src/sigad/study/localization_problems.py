@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sigad.data import noise
 from sigad.inference.covariance import AutoregressiveCovariance, Covariance
 from sigad.inference.exact import exact
-from sigad.inference.lattice import Refinement, lattice
 from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import Null, truncated_pvalue
 from sigad.line import piecewise
@@ -138,18 +137,14 @@ class LocalizationProblems:
         """The same detections with hypotheses about the blocks of size x size pixels that hold a marked one."""
         return LocalizationProblems(tuple(replace(trial, coarse=parse_resolution(size)) for trial in self.trials))
 
+    def hypotheses(self) -> list[MaskHypothesis]:
+        """What is tested, for engines that only run the detector: in single precision, which is several times faster.
+        Where that marks other pixels in the image itself, an engine raises NumericalError."""
+        return [replace(trial.hypothesis, detector=trial.detector.in_single_precision()) for trial in self.trials]
+
     def selective(self, *, tolerance: Tolerance | Decision = TOLERANCE) -> PValues:
         """The selective test (Katsuoka et al. 2026)."""
         return PValues.of([exact(trial.hypothesis, tolerance=tolerance) for trial in self.trials])
-
-    def on_lattice(self, streams: Sequence[Streams], *, spacing: float, refinement: Refinement) -> PValues:
-        """The selective test by the lattice engine."""
-        return PValues.of(
-            [
-                lattice(trial.hypothesis, spacing=spacing, refinement=refinement, rng=stream.method())
-                for trial, stream in zip(self.trials, streams, strict=True)
-            ]
-        )
 
     def over_conditioned(self) -> PValues:
         """The selective test without parametric programming: only the linear piece that holds the observation."""
@@ -211,9 +206,10 @@ def normal_images(setting: "LocalizationSynthetic", rng: np.random.Generator, co
 
 
 def load_unet(folder: str | Path, knots: int) -> UNet:
-    """A trained network in double precision; its activations made piecewise linear, with ``knots`` knots, if smooth."""
+    """A trained network in double precision; its activations made piecewise linear, with ``knots`` knots, if they are
+    smooth and there are any knots."""
     unet = restore(UNet, folder).double()
-    if unet.activation != "silu":
+    if unet.activation != "silu" or not knots:
         return unet
     replaced = piecewise(unet, activations=["SiLU"], knots=knots)
     assert isinstance(replaced, UNet), "activations are replaced within a copy"

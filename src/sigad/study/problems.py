@@ -14,8 +14,8 @@ from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import Null
 from sigad.seeds import Streams
 
-if TYPE_CHECKING:
-    from sigad.inference.lattice import Refinement
+if TYPE_CHECKING:  # it needs torch, and methods that look at no line do not
+    from sigad.inference.hypothesis import Hypothesis
 
 
 class PValues(NamedTuple):
@@ -72,7 +72,11 @@ class Problems(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, which: NDArray) -> "Problems": ...
+    def __getitem__(self, which: NDArray) -> Self: ...
+
+
+class Regions(Problems, Protocol):
+    """Problems whose truncation region can be computed, for the detector is piecewise linear along the line."""
 
     def selective(self, *, tolerance: Tolerance | Decision = TOLERANCE) -> PValues:
         """The selective test: conditions on the selection and on nothing more; ``tolerance`` where it searches."""
@@ -80,6 +84,14 @@ class Problems(Protocol):
 
     def over_conditioned(self) -> PValues:
         """The selective test without parametric programming: one interval around the observation."""
+        ...
+
+
+class Evaluated(Problems, Protocol):
+    """Problems whose detector can be run on the data anywhere on the line, whatever it is."""
+
+    def hypotheses(self) -> "Sequence[Hypothesis]":
+        """What is tested, for engines that only run the detector."""
         ...
 
 
@@ -91,18 +103,20 @@ class Neighbours(Problems, Protocol):
         """Log of the number of neighbours that could have been selected, (B,)."""
         ...
 
-    def selective(self, *, condition_on_k: bool = True, tolerance: Tolerance | Decision = TOLERANCE) -> PValues: ...
+    def selective(self, *, condition_on_k: bool = True, tolerance: Tolerance | Decision = TOLERANCE) -> PValues:
+        """That of :class:`Regions`, with or without the selected k as a part of the selection."""
+        ...
 
 
 class Neighbourhoods(Problems, Protocol):
     """Problems that can be about the mean of the nearest neighbours instead of one of them."""
 
-    def of_neighbourhoods(self) -> Problems:
+    def of_neighbourhoods(self) -> Regions:
         """The same detections with the hypotheses: the test instance's signal is the mean of those of its nearest."""
         ...
 
 
-class EstimatedCovariances(Problems, Protocol):
+class EstimatedCovariances(Regions, Protocol):
     """Problems whose covariance is estimated."""
 
     def plugged_in(self) -> Self:
@@ -148,19 +162,19 @@ class NetworkPieces(Problems, Protocol):
         ...
 
 
-class Pixels(Problems, Protocol):
+class Pixels(Regions, Evaluated, Protocol):
     """Problems whose hypothesis is a set of pixels."""
 
     def permuted(self, streams: Sequence[Streams], permutations: int) -> PValues:
         """The test that deals out the pixels of test and reference image anew."""
         ...
 
-    def at_resolution(self, size: int) -> Problems:
+    def at_resolution(self, size: int) -> "Pixels":
         """The same detections with the hypotheses about all blocks of size x size pixels that hold a marked one."""
         ...
 
 
-class Normals(Problems, Protocol):
+class Normals(Regions, Protocol):
     """Problems for which there are normal instances that serve for nothing else, not even the threshold."""
 
     @property
@@ -180,14 +194,6 @@ class Thinnable(Problems, Protocol):
     def thinned(self, streams: Sequence[Streams], tau: float) -> PValues:
         """The test by Gaussian thinning, NaN where the detector finds nothing in the noisier data. The threshold is
         raised as the noise of what the detector sees."""
-        ...
-
-
-class Evaluated(Problems, Protocol):
-    """Problems whose detector can be run anywhere on the line."""
-
-    def on_lattice(self, streams: Sequence[Streams], *, spacing: float, refinement: "Refinement") -> PValues:
-        """The selective test by the lattice engine."""
         ...
 
 
@@ -211,6 +217,7 @@ class ScoresOfNormals(Problems, Protocol):
 
 
 CAPABILITIES: dict[str, type] = {
+    "regions": Regions,
     "neighbours": Neighbours,
     "neighbourhoods": Neighbourhoods,
     "estimated_covariances": EstimatedCovariances,

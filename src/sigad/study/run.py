@@ -10,13 +10,14 @@ What the rows mean:
 ``null_true``           whether the tested hypothesis is true; missing when nothing was selected
 ``statistic``           test statistic; NaN unless tested
 ``p_value``             p-value, with ``p_low`` and ``p_high`` its bounds; NaN unless tested
-``n_evaluations``       linear pieces of the detector that were looked at
+``n_evaluations``       linear pieces of the detector that were looked at; on a lattice, points at which it was run
 ``seconds``             wall time of the test (a batch's time is shared out equally)
 ======================  ====================================================================================
 """
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ from sigad.study.methods import Method
 from sigad.study.problems import Problems
 
 Rows = dict[str, np.ndarray]
+
+PILOTS = 1000
+"""So many pilots are drawn at most, for methods that choose something by them before the first trial."""
 
 # What a trial may fail with and still be a row. Anything else is a bug and must stop the run.
 _FAILURES = (NumericalError, np.linalg.LinAlgError)
@@ -59,7 +63,9 @@ def run_experiment(
         key = (*files.values(), setting.distribution if setting.calibrated else None)
         if key not in loaded:
             loaded = {key: setting.load(files)}
-        rows[point] = run_trials(setting, method, trial_streams(seed, experiment, point, repetitions), **loaded[key])
+        apart = trial_streams(seed, f"{experiment}: pilots", point, range(PILOTS))
+        chosen = method.piloted(partial(setting.pilots, apart, **loaded[key]))
+        rows[point] = run_trials(setting, chosen, trial_streams(seed, experiment, point, repetitions), **loaded[key])
     return rows
 
 

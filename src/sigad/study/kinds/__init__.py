@@ -70,6 +70,11 @@ class Kind(Settings):
         """
         raise NotImplementedError
 
+    def pilots(self, streams: Sequence[Streams], *args: Any, **given: Any) -> Iterator[Block]:
+        """Hypotheses like those of the trials, about normal data that have no part in any trial: what a method may
+        choose by them is as good as fixed beforehand. Of kinds whose problems offer ``lines``."""
+        raise NotImplementedError
+
     def calibrate(self, seed: int, size: int) -> NDArray[np.float64]:
         """Anomaly scores of held-out normal instances, (size,), from which the threshold is estimated."""
         raise NotImplementedError

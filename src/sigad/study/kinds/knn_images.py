@@ -4,6 +4,7 @@ The test is about pixels, as in the paper, and the network is a part of the dete
 themselves is the kind ``knn_embeddings``.
 """
 
+import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from sigad.data.images import DEFECTIVE, ImageSet, split
 from sigad.data.patch_noise import NOISE_KINDS, Noise, NoiseKind, estimate
@@ -91,7 +93,16 @@ class KnnImageProblems(DetectedProblems):
                 further=(self.further[b],) * len(x),
             )
 
-    def hypotheses(self, *, condition_on_k: bool = True) -> list:
+    def hypotheses(self) -> list:
+        """What is tested, for engines that only run the detector: in single precision, which is several times faster.
+        Where that selects another neighbour in the patches themselves, an engine raises NumericalError."""
+        import torch
+
+        fast = copy.copy(self.features)
+        fast.dtype = torch.float32
+        return [replace(hypothesis, features=fast) for hypothesis in self._hypotheses()]
+
+    def _hypotheses(self, *, condition_on_k: bool = True) -> list:
         """The hypothesis of each problem (:class:`sigad.knn.network.NeighbourHypothesis`)."""
         from sigad.knn.network import NeighbourHypothesis
 
@@ -106,20 +117,20 @@ class KnnImageProblems(DetectedProblems):
         """The selective test (Niihori et al. 2025, Theorem 4.1): the network and the neighbours' events."""
         from sigad.inference.exact import exact
 
-        hypotheses = self.hypotheses(condition_on_k=condition_on_k)
+        hypotheses = self._hypotheses(condition_on_k=condition_on_k)
         return PValues.of([exact(hypothesis, tolerance=tolerance) for hypothesis in hypotheses])
 
     def over_conditioned(self) -> PValues:
         """w/o-pp: the network's linear piece and the order of the nearest instances, one interval."""
-        return self._truncated([hypothesis.order_region() for hypothesis in self.hypotheses()])
+        return self._truncated([hypothesis.order_region() for hypothesis in self._hypotheses()])
 
     def piece_only(self) -> PValues:
         """OpA1: the network's linear piece, and no event of the neighbours."""
-        return self._truncated([hypothesis.piece_region() for hypothesis in self.hypotheses()])
+        return self._truncated([hypothesis.piece_region() for hypothesis in self._hypotheses()])
 
     def neighbours_only(self) -> PValues:
         """OpA2: the events of the neighbours, for the network linearised at the observation."""
-        return self._truncated([hypothesis.linearised_region() for hypothesis in self.hypotheses()])
+        return self._truncated([hypothesis.linearised_region() for hypothesis in self._hypotheses()])
 
     def _truncated(self, regions: list[Region]) -> PValues:
         p = [truncated_pvalue(t, r, null=self.null) for t, r in zip(self.statistic, regions, strict=True)]
@@ -134,7 +145,7 @@ class KnnImages(KnnKind):
     """Patches of images at one position (space: pixels); every trial splits the normal images anew and draws a
     position."""
 
-    offers = frozenset({"neighbours", "network_pieces", "scores_of_normals", "normals"})
+    offers = frozenset({"regions", "evaluations", "neighbours", "network_pieces", "scores_of_normals", "normals"})
 
     dataset: str = setting("transistor", "name of the image set in `images`, config/datasets.yaml", source="paper")
     instance: str = setting(
@@ -176,6 +187,11 @@ class KnnImages(KnnKind):
                 continue
             trial = draw_trial(images, stream.data(), n=self.n, instance=self.instance, covariance=self.covariance)
             yield [stream], self._problems(network, trial, np.array([self.instance != "anomaly"]))
+
+    def pilots(self, streams: Sequence[Streams], *, images: ImageSet, features: Any) -> Iterator[ImageBlock]:
+        """Patches of noise, correlated from pixel to pixel: any image of the set is under test in some trial."""
+        noise = noise_images(streams[0].data(), 3 * self.n + 100, images)
+        return replace(self, instance="normal").draw(streams, images=noise, features=features)
 
     def cost(self) -> Cost:
         # Features of the training and estimation patches rule a draw, passes of the two moving patches a search. The
@@ -268,6 +284,15 @@ def draw_trial(images: ImageSet, rng: np.random.Generator, *, n: int, instance: 
         x_test, x_train, estimation = fresh(1)[0], fresh(len(x_train)), fresh(len(estimation))
         further = lambda rng, m: fresh(m, rng)  # noqa: E731
     return Trial(x_test, x_train, estimation, noise, image, (row, column), further)
+
+
+def noise_images(rng: np.random.Generator, count: int, like: ImageSet) -> ImageSet:
+    """So many images of a single patch, as large as those of a set: smooth normal noise around medium gray."""
+    shape = (count, like.images.shape[1], like.patch, like.patch)
+    smooth = ndimage.gaussian_filter(rng.normal(size=shape), sigma=(0, 0, 1, 1))
+    pixels = np.clip(128 + 40 * smooth / smooth.std(), 0, 255).astype(np.uint8)
+    names = tuple(f"noise {i}" for i in range(count))
+    return ImageSet("noise", pixels, np.ones(count, bool), np.zeros((count, 1, 1), np.float32), like.patch, names)
 
 
 def _repeated(count: int, values: NDArray) -> NDArray:

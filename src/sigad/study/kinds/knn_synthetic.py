@@ -25,7 +25,16 @@ class KnnSynthetic(KnnKind):
     """Instances N(0, I), or from clusters of these; the threshold is estimated beforehand on instances of its own."""
 
     offers = frozenset(
-        {"neighbours", "neighbourhoods", "instances", "fresh_pairs", "scores_of_normals", "normals", "thinning"}
+        {
+            "regions",
+            "neighbours",
+            "neighbourhoods",
+            "instances",
+            "fresh_pairs",
+            "scores_of_normals",
+            "normals",
+            "thinning",
+        }
     )
     calibrated = True
 

@@ -23,7 +23,7 @@ class LocalizationImages(Kind):
     before (threshold, noise model, references) comes from other patients, and so do the normal images that calibrate.
     Trials that draw one patient depend on one another, more so the fewer patients there are."""
 
-    offers = frozenset({"evaluations", "normals", "pixels", "thinning"})
+    offers = frozenset({"regions", "evaluations", "normals", "pixels", "thinning"})
 
     dataset: str = setting("gravel", "name of the stack in `stacks`, config/datasets.yaml")
     size: int = setting(32, "side of the prepared images in pixels, a multiple of 8", low=8)
@@ -91,12 +91,22 @@ class LocalizationImages(Kind):
 
     def draw(self, streams: Sequence[Streams], *, stack: Any, network: Any) -> Iterator[Block]:
         """Problems of images of the stack, one at a time; ``network`` is the trained one, if the detector has one."""
-        from sigad.study.localization_problems import LocalizationProblems, Trial
-
-        setup = self._set_up(stack, network)
         candidates = stack.which("test", anomalous=self.instance == "anomaly")
         if not len(candidates):
             raise MissingDataError(f"{stack.name} has no {self.instance} image for testing: give more images")
+        setup = self._set_up(stack, network)
+        yield from self._draw(streams, stack, candidates, setup, setup.references)
+
+    def pilots(self, streams: Sequence[Streams], *, stack: Any, network: Any) -> Iterator[Block]:
+        """Images for calibration, compared with those for noise: neither is under test or a reference in a trial."""
+        candidates, setup = stack.which("calibration"), self._set_up(stack, network)
+        yield from self._draw(streams, stack, candidates, setup, stack.of("noise"))
+
+    def _draw(
+        self, streams: Sequence[Streams], stack: Any, candidates: NDArray, setup: Any, references: NDArray
+    ) -> Iterator[Block]:
+        from sigad.study.localization_problems import LocalizationProblems, Trial
+
         patients, calibration = np.unique(stack.groups[candidates]), stack.of("calibration")
 
         def further(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
@@ -107,7 +117,7 @@ class LocalizationImages(Kind):
             chosen = int(rng.choice(candidates[stack.groups[candidates] == rng.choice(patients)]))
             x, signal = stack.images[chosen].astype(np.float64), stack.masks[chosen][None].astype(np.float64)
             found = setup.detector.detect(x)
-            trial = Trial(x, setup.references, signal, setup.covariance, setup.detector, found, further, setup.coarse)
+            trial = Trial(x, references, signal, setup.covariance, setup.detector, found, further, setup.coarse)
             yield [stream], LocalizationProblems((trial,))
 
     def _set_up(self, stack: Any, network: Any) -> Any:

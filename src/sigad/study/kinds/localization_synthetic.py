@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ class LocalizationSynthetic(Kind):
     """Images of noise, independent or with the covariance 0.5^|i - j| in row-major order, and a signal on a random
     square. The noises of the reconstruction are the detector's own randomness."""
 
-    offers = frozenset({"evaluations", "normals", "pixels", "thinning"})
+    offers = frozenset({"regions", "evaluations", "normals", "pixels", "thinning"})
 
     size: int = setting(64, f"side of the image in pixels, a multiple of {POOLINGS}", low=POOLINGS, source="paper")
     covariance: str = setting(
@@ -44,7 +44,9 @@ class LocalizationSynthetic(Kind):
     activation: str = setting(
         "relu", "silu is made piecewise linear after training", choices=("relu", "silu"), source="paper"
     )
-    knots: int = setting(8, "of the piecewise-linear replacement", low=3)
+    knots: int = setting(
+        8, "of the piecewise-linear replacement; 0: silu is left smooth, for methods that only run the detector", low=0
+    )
     replica: int = setting(0, "number of an independently trained network", low=0, source="paper")
 
     def check(self) -> None:
@@ -54,6 +56,8 @@ class LocalizationSynthetic(Kind):
             raise ConfigurationError(f"filter_size must be odd, not {self.filter_size}")
         if self.anomaly_size > self.size:
             raise ConfigurationError(f"anomaly_size must not exceed the {self.size} pixels of the image")
+        if self.knots in (1, 2):
+            raise ConfigurationError(f"knots must be at least 3, or 0 for none, not {self.knots}")
         if self.distance != 0:
             if self.covariance != "identity":
                 raise ConfigurationError("noise that is not normal has no correlation: set covariance to identity")
@@ -91,6 +95,10 @@ class LocalizationSynthetic(Kind):
             detector = Detector(reconstruct, threshold=self.threshold, filter_size=self.filter_size)
             further = functools.partial(normal_images, self)
             yield [stream], LocalizationProblems((Trial(*images, detector, detector.detect(images[0]), further),))
+
+    def pilots(self, streams: Sequence[Streams], *, model: str | Path) -> Iterator[Block]:
+        """Images without a signal, which are all that one has before a test, and drawn as those of the trials."""
+        return replace(self, signal=0).draw(streams, model=model)
 
     def cost(self) -> Cost:
         # Measured at 8, 16, 32 and 64 pixels: passes of the U-Net grow with the pixels, a search with their pieces too.

@@ -4,13 +4,13 @@ A method is a frozen dataclass derived from :class:`Method`; its fields, if it h
 docs/adding-a-baseline.md shows how to add one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from sigad.errors import ConfigurationError
 from sigad.seeds import Streams
-from sigad.study.kinds import Cost, Kind
+from sigad.study.kinds import Block, Cost, Kind
 from sigad.study.problems import Problems, PValues
 from sigad.study.registry import Registry
 from sigad.study.settings import Settings
@@ -42,6 +42,11 @@ class Method(Settings, Generic[P]):
         """What the method tests, of problems that have what it needs: the hypotheses that the detector selects by
         default, or others about the same data, given their own selection."""
         return problems
+
+    def piloted(self, draw: Callable[[], Iterator[Block]]) -> Self:
+        """The method with what it chooses before the first trial of a grid point, by pilots
+        (:meth:`~sigad.study.kinds.Kind.pilots`), which are drawn as they are asked for."""
+        return self
 
     def pvalues(self, problems: P, streams: Sequence[Streams]) -> PValues:
         """The p-values of B selected hypotheses; ``streams``, one each, for methods that randomise.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sigad.study.kinds import Cost
 from sigad.study.methods import proposed
-from sigad.study.problems import Pixels, Problems
+from sigad.study.problems import Pixels, Regions
 from sigad.study.settings import setting
 
 
@@ -18,11 +18,11 @@ class Blocks(proposed.Proposed):
     """Selective p-values given the marked blocks."""
 
     label = "blocks"
-    needs = frozenset({"pixels"})
+    needs = frozenset({"pixels", "regions"})
 
     size: int = setting(4, "side of the blocks in pixels", low=1)
 
-    def hypotheses(self, problems: Pixels) -> Problems:
+    def hypotheses(self, problems: Pixels) -> Regions:
         return problems.at_resolution(self.size)
 
     def seconds(self, cost: Cost) -> float:

@@ -15,7 +15,7 @@ from sigad.inference.conformal import detection_conditional
 from sigad.seeds import Streams
 from sigad.study.kinds import Cost
 from sigad.study.methods.conformal import Conformal
-from sigad.study.problems import Normals, Problems, PValues
+from sigad.study.problems import Normals, PValues, Regions
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class ConformalSelective(Conformal):
     """The rank of the selective p-value among those of the detected calibration normals, small ones first."""
 
     label = "conformal, selective p"
+    needs = frozenset({"normals", "regions"})
 
     def pvalues(self, problems: Normals, streams: Sequence[Streams]) -> PValues:
         own = problems.selective().p_value
@@ -36,7 +37,7 @@ class ConformalSelective(Conformal):
         return super().seconds(cost) + (1 + self.normals) * cost.search
 
 
-def _selective(problems: Problems) -> NDArray[np.float64]:
+def _selective(problems: Regions) -> NDArray[np.float64]:
     """The selective p-values of those problems that have one."""
     if not len(problems):
         return np.empty(0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sigad.study.kinds import Cost
 from sigad.study.methods import proposed
-from sigad.study.problems import Neighbourhoods, Problems
+from sigad.study.problems import Neighbourhoods, Regions
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Neighbourhood(proposed.Proposed):
     """Selective p-values given the set of neighbours."""
 
     label = "neighbourhood"
-    needs = frozenset({"neighbourhoods"})
+    needs = frozenset({"neighbourhoods", "regions"})
 
-    def hypotheses(self, problems: Neighbourhoods) -> Problems:
+    def hypotheses(self, problems: Neighbourhoods) -> Regions:
         return problems.of_neighbourhoods()
 
     def seconds(self, cost: Cost) -> float:

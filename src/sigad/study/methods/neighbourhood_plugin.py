@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sigad.study.methods import neighbourhood, proposed
-from sigad.study.problems import EstimatedNeighbourhoods, Problems
+from sigad.study.problems import EstimatedNeighbourhoods, Regions
 
 
 @dataclass(frozen=True)
@@ -11,9 +11,9 @@ class NeighbourhoodPlugin(proposed.Proposed):
     """P-values given the set of neighbours, as if the covariance were known."""
 
     label = "neighbourhood, plug-in"
-    needs = frozenset({"neighbourhoods", "estimated_covariances"})
+    needs = frozenset({"neighbourhoods", "estimated_covariances", "regions"})
 
-    def hypotheses(self, problems: EstimatedNeighbourhoods) -> Problems:
+    def hypotheses(self, problems: EstimatedNeighbourhoods) -> Regions:
         return problems.plugged_in().of_neighbourhoods()
 
     seconds = neighbourhood.Neighbourhood.seconds

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from sigad.inference.result import TOLERANCE, Decision
 from sigad.study.kinds import Cost
 from sigad.study.methods import Method
-from sigad.study.problems import Problems, PValues
+from sigad.study.problems import PValues, Regions
 from sigad.study.settings import setting
 
 
 @dataclass(frozen=True)
-class Proposed(Method[Problems]):
+class Proposed(Method[Regions]):
     """Selective p-values."""
 
     label = "proposed"
+    needs = frozenset({"regions"})
 
     decide_at: float = setting(
         0,
@@ -23,7 +24,7 @@ class Proposed(Method[Problems]):
         shown=False,
     )
 
-    def pvalues(self, problems: Problems, streams) -> PValues:
+    def pvalues(self, problems: Regions, streams) -> PValues:
         return problems.selective(tolerance=Decision(self.decide_at) if self.decide_at else TOLERANCE)
 
     @property

@@ -13,7 +13,7 @@ class ProposedAnyK(Method[Neighbours]):
     """Selective p-values given the neighbour, not given k."""
 
     label = "proposed, any k"
-    needs = frozenset({"neighbours"})
+    needs = frozenset({"neighbours", "regions"})
 
     def pvalues(self, problems: Neighbours, streams) -> PValues:
         return problems.selective(condition_on_k=False)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sigad.study.methods import proposed
-from sigad.study.problems import EstimatedCovariances, Problems
+from sigad.study.problems import EstimatedCovariances, Regions
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class ProposedPlugin(proposed.Proposed):
     """Selective p-values as if the covariance were known."""
 
     label = "proposed, plug-in"
-    needs = frozenset({"estimated_covariances"})
+    needs = frozenset({"estimated_covariances", "regions"})
 
-    def hypotheses(self, problems: EstimatedCovariances) -> Problems:
+    def hypotheses(self, problems: EstimatedCovariances) -> Regions:
         return problems.plugged_in()

@@ -5,15 +5,16 @@ Conditions on more than the selection so that the region is one interval: valid,
 
 from sigad.study.kinds import Cost
 from sigad.study.methods import Method
-from sigad.study.problems import Problems, PValues
+from sigad.study.problems import PValues, Regions
 
 
-class WithoutParametricProgramming(Method[Problems]):
+class WithoutParametricProgramming(Method[Regions]):
     """Over-conditioned selective p-values."""
 
     label = "w/o-pp"
+    needs = frozenset({"regions"})
 
-    def pvalues(self, problems: Problems, streams) -> PValues:
+    def pvalues(self, problems: Regions, streams) -> PValues:
         return problems.over_conditioned()
 
     def seconds(self, cost: Cost) -> float:

@@ -1,0 +1,5 @@
+use rule test as test_lattice_blocks with:
+    wildcard_constraints:
+        method=variants("lattice_blocks"),
+    params:
+        code=method_code("lattice_blocks"),
