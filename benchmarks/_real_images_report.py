@@ -99,7 +99,7 @@ def report_regions(regions: pd.DataFrame) -> None:
         print(f"{title}: {interval(rejected.sum(), len(table))} by patient {by_patient(rejected, table['patient'])}")
 
 
-def panels(experiment, rows: pd.DataFrame, path, each: int = 2) -> None:
+def panels(experiment, rows: pd.DataFrame, path, each: int) -> None:
     """The anomalies with the smallest and the largest p-values, the largest that were missed, and the normal images
     with the smallest p-values: image with the annotation, reconstruction, scores with what was tested, p-values."""
     stack, setup = experiment.stack, experiment.setup

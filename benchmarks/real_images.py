@@ -271,7 +271,8 @@ def run_regions(args) -> None:
     """A row per region that is marked in a test image, each tested given all of them, with Holm's adjusted p-values."""
     experiment, rows = Experiment(args), []
     stack, setup = experiment.stack, experiment.setup
-    for i in np.concatenate([stack.which("test"), stack.which("test", anomalous=True)])[: args.limit]:
+    tests = np.concatenate([stack.which("test"), stack.which("test", anomalous=True)])
+    for i in np.random.default_rng(SEED).permutation(tests)[: args.limit]:
         found = setup.test(experiment.image(i), per_region=True)
         for rank, region in enumerate(found.regions):
             rows.append(
@@ -298,7 +299,7 @@ def run_regions(args) -> None:
 
 def draw_panels(args) -> None:
     rows = pd.read_csv(args.work / "rows.csv")
-    shown.panels(Experiment(args), rows[rows["variant"] == variant_of(args)], args.to)
+    shown.panels(Experiment(args), rows[rows["variant"] == variant_of(args)], args.to, args.each)
 
 
 def main() -> None:
@@ -334,6 +335,7 @@ def main() -> None:
             part.add_argument("--tag", default="", help="added to the name of the variant")
         if name == "panels":
             part.add_argument("--to", type=Path, required=True)
+            part.add_argument("--each", type=int, default=2, help="so many best ones, worst ones, ...")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
