@@ -2,14 +2,15 @@
 
     python benchmarks/power_images.py results/reference/knn_patches.csv [folder with mvtec_ad_256 and weights]
 
-``space``: the pixels of a patch without a transform, or features of a network after Yeo and Johnson's; ``rule`` chooses
-the number of components on normal patches, 5 and 10 do not. The three textures that ship with scikit-image (16 x 16,
-the small CNN of the quick run, 60 repetitions), and MVTec AD transistor (256 x 256, 64 positions of 32 x 32 patches,
-SqueezeNet, two repetitions at each position).
+``features``: the pixels of a patch, without a transform; or, after Yeo and Johnson's, a thumbnail of 8 x 8 pixels, the
+small CNN of the quick run, and SqueezeNet with ImageNet weights up to features.10 (patches enlarged to 64 x 64).
+``rule``: the number of components is chosen on normal patches, by their tails; 5 and 10 of pixels are not. Images: the
+three textures that ship with scikit-image (16 x 16, 60 repetitions), and MVTec AD transistor (256 x 256, 64 positions
+of 32 x 32 patches, two repetitions at each).
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,51 +18,55 @@ from power_tables import REPETITIONS, Classes, run, write
 from validity_images import network
 
 from sigad.data.embeddings import Embeddings
-from sigad.data.images import TEXTURES, texture_patches
+from sigad.data.images import TEXTURES, ImageSet, texture_patches
 from sigad.data.mvtec import read_category
 from sigad.knn.network import NetworkFeatures
 from sigad.models.features import load_features
 
+THUMBNAIL = {"architecture": "pixels", "resize": (8, 8), "pool": False}
 SQUEEZENET = {
     "architecture": "squeezenet1_1",
-    "layer": "features.7",
+    "layer": "features.10",
+    "resize": (64, 64),
     "bgr": True,
     "mean": (103.939, 116.779, 123.68),
     "std": (1.0, 1.0, 1.0),
 }
 
 
-def pixels(patches: np.ndarray) -> np.ndarray:
-    """The patches themselves."""
-    return patches.reshape(len(patches), -1)
-
-
-def sets(folder: Path | None) -> Iterator[tuple[str, str, Embeddings, int]]:
-    """Name, space, data, and repetitions at each position."""
+def sets(folder: Path | None) -> Iterator[tuple[ImageSet, int]]:
+    """Sets of images, and repetitions at each position."""
     for name in TEXTURES:
-        images = texture_patches(name)
-        yield name, "pixels", Embeddings.of(images, pixels), REPETITIONS
-        yield name, "features", Embeddings.of(images, network().approximate), REPETITIONS
+        yield texture_patches(name), REPETITIONS
     if folder is not None and (folder / "mvtec_ad_256" / "transistor").is_dir():
-        images = read_category(folder / "mvtec_ad_256" / "transistor", patch=32)
-        yield "transistor", "pixels", Embeddings.of(images, pixels), 2
+        yield read_category(folder / "mvtec_ad_256" / "transistor", patch=32), 2
+
+
+def networks(images: ImageSet, folder: Path | None) -> Iterator[tuple[str, Callable[[np.ndarray], np.ndarray], tuple]]:
+    """Features by name, and the rules for their components."""
+    yield "pixels", lambda patches: patches.reshape(len(patches), -1), ("auto", 5, 10)
+    yield "thumbnail", NetworkFeatures(load_features(THUMBNAIL)).approximate, ("auto",)
+    if images.images.shape[1] == 1:
+        yield "small_cnn", network().approximate, ("auto",)
+    if folder is not None:
         entry = SQUEEZENET | {"path": folder / "weights" / "squeezenet1_1_imagenet_ndf.npz"}
-        features = NetworkFeatures(load_features(entry)).approximate
-        yield "transistor", "features", Embeddings.of(images, features), 2
+        yield "squeezenet", NetworkFeatures(load_features(entry)).approximate, ("auto",)
 
 
 def main() -> None:
+    folder = Path(sys.argv[2]) if len(sys.argv) > 2 else None
     rows = []
-    for name, space, data, repetitions in sets(Path(sys.argv[2]) if len(sys.argv) > 2 else None):
-        tables = [data.table(position) for position in np.ndindex(data.values.shape[:2])]
-        given = [Classes(table, np.zeros(len(table), int)) for table in tables for _ in range(repetitions)]
-        for rule in ("auto", 5, 10):
-            transform = None if space == "pixels" else "yeo-johnson"
-            found = run(given, components=rule, transform=transform)
-            named = {"images": name, "space": space, "rule": "tails" if rule == "auto" else rule}
-            rows += [named | row for row in found]
-            print(*rows[-12:], sep="\n", flush=True)
-            write(sys.argv[1], rows)
+    for images, repetitions in sets(folder):
+        for name, features, rules in networks(images, folder):
+            data = Embeddings.of(images, features)
+            tables = [data.table(position) for position in np.ndindex(data.values.shape[:2])]
+            given = [Classes(table, np.zeros(len(table), int)) for table in tables for _ in range(repetitions)]
+            for rule in rules:
+                found = run(given, components=rule, transform=None if name == "pixels" else "yeo-johnson")
+                named = {"images": images.name, "features": name, "rule": "tails" if rule == "auto" else rule}
+                rows += [named | row for row in found]
+                print(*rows[-12:], sep="\n", flush=True)
+                write(sys.argv[1], rows)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ for library in ("OMP", "OPENBLAS", "MKL"):
 
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
@@ -33,6 +34,7 @@ from sigad.data.sources import enabled_datasets, local_path
 from sigad.errors import ConfigurationError, SigadError, near
 from sigad.study.configuration import overridden, validate
 from sigad.study.design import lay_out_all, needed_in
+from sigad.study.knn_rows import KnnRows
 from sigad.study.lineage import lineage
 from sigad.study.logs import cause
 from sigad.study.provenance import source_digest
@@ -270,6 +272,31 @@ def scans_to_download():
 
 
 @cache
+def validity_experiments():
+    """The experiments that compare all tests of the figure of Type I error on real data."""
+    return [
+        name
+        for name, experiment in EXPERIMENTS.items()
+        if experiment.measure == "type1"
+        and experiment.plot["type"] == "rates"
+        and {"proposed", "proposed_plugin", "neighbourhood", "neighbourhood_plugin"}
+        <= set(experiment.methods)
+        and experiment.plot["x"] == "dataset"
+    ]
+
+
+@cache
+def row_settings():
+    """The experiment and the first setting of each data set that is tested on components of its rows."""
+    found = {}
+    for experiment in EXPERIMENTS.values():
+        for setting in experiment.settings.values():
+            if isinstance(setting, KnnRows):
+                found.setdefault(setting.dataset, (experiment, setting))
+    return found
+
+
+@cache
 def embedded():
     """The image sets whose features are the data of an experiment."""
     return list(
@@ -369,6 +396,26 @@ def experiment_lineage(wildcards):
     return lineage(*map(recipe, sorted(files)))
 
 
+def rates_lineage(name):
+    """Lineage of the rates of an experiment."""
+    at = SimpleNamespace(experiment=name)
+    return lineage(
+        trials_of(at),
+        experiment_lineage(at),
+        *[config[key] for key in ("alpha", "confidence")],
+        stage_code("plot_rates"),
+    )
+
+
+def row_files():
+    """What the settings of :func:`row_settings` read."""
+    return [
+        path
+        for experiment, setting in row_settings().values()
+        for path in setting.inputs(experiment.name).values()
+    ]
+
+
 def image_lineage(dataset):
     """Lineage of the views of an image set."""
     kind, setting = image_settings()[dataset]
@@ -404,6 +451,14 @@ def plot_of(wildcards):
 def figures():
     """Every figure that the configuration asks for: name -> what it shows."""
     shown = {e.name: e.plot["caption"] for e in EXPERIMENTS.values()}
+    if validity_experiments():
+        shown["real_type1"] = (
+            "Type I error on every real data set, of both hypotheses and treatments of the covariance."
+        )
+    if row_settings():
+        shown["diagnosis"] = (
+            "Does the noise model hold? The verdict of sigad.diagnose on each data set."
+        )
     shown["fig06_models"] = (
         "The two synthetic settings in two dimensions (Figure 6 of the kNN paper)."
     )

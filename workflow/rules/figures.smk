@@ -47,6 +47,43 @@ rule plot_rates:
         "../stages/plot_rates.py"
 
 
+rule plot_validity:
+    input:
+        rates=expand("<results>/rates/{experiment}.csv", experiment=validity_experiments()),
+    output:
+        pdf="<results>/figures/real_type1.pdf",
+        png=report(
+            "<results>/figures/real_type1.png",
+            caption="../report/validity.rst",
+            category="Validity",
+            labels={"figure": "real_type1", "what": "figure"},
+        ),
+        csv=report(
+            "<results>/figures/real_type1.csv",
+            caption="../report/validity.rst",
+            category="Validity",
+            labels={"figure": "real_type1", "what": "numbers"},
+        ),
+    log:
+        "<logs>/plot_validity.log",
+    benchmark:
+        "<benchmarks>/plot_validity.tsv"
+    conda:
+        "../../envs/sigad.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        lineage=lambda wildcards: [rates_lineage(name) for name in validity_experiments()],
+        alpha=config["alpha"],
+        code=stage_code("plot_validity"),
+    message:
+        "Drawing the Type I error on real data"
+    script:
+        "../stages/plot_validity.py"
+
+
 rule plot_uniformity:
     input:
         rows=trial_files,
@@ -238,3 +275,54 @@ rule plot_activation:
         "Drawing a smooth activation and its replacement"
     script:
         "../stages/plot_activation.py"
+
+
+rule diagnose:
+    input:
+        [f"<results>/{path}" for path in row_files()],
+    output:
+        table=report(
+            "<results>/tables/diagnosis.csv",
+            caption="../report/diagnosis.rst",
+            category="Validity",
+            labels={"figure": "diagnosis", "what": "all that diagnose found"},
+        ),
+        pdf="<results>/figures/diagnosis.pdf",
+        png=report(
+            "<results>/figures/diagnosis.png",
+            caption="../report/diagnosis.rst",
+            category="Validity",
+            labels={"figure": "diagnosis", "what": "figure"},
+        ),
+        csv=report(
+            "<results>/figures/diagnosis.csv",
+            caption="../report/diagnosis.rst",
+            category="Validity",
+            labels={"figure": "diagnosis", "what": "numbers"},
+        ),
+    log:
+        "<logs>/diagnose.log",
+    benchmark:
+        "<benchmarks>/diagnose.tsv"
+    conda:
+        "../../envs/sigad.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings=[
+            [experiment.name, experiment.kind, setting.values]
+            for experiment, setting in row_settings().values()
+        ],
+        results=lambda wildcards, output: str(Path(output.table).parents[1]),
+        seed=config["seed"],
+        alpha=config["alpha"],
+        lineage=lambda wildcards: lineage(*map(recipe, row_files())),
+        code=stage_code(
+            "diagnose", "sigad.study.kinds.knn_tabular", "sigad.study.kinds.knn_embeddings"
+        ),
+    message:
+        "Does the noise model hold?"
+    script:
+        "../stages/diagnose.py"

@@ -9,7 +9,7 @@ The tests know that the covariance is estimated (:mod:`sigad.inference.estimated
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,10 +70,14 @@ class KnnRows(KnnKind):
         """Whether an anomaly is under test."""
         return self.instance == "anomaly"
 
-    def trial(self, table: Table, rng: np.random.Generator) -> "Trial":
-        """One trial on the rows of a table."""
+    def table(self, rng: np.random.Generator, **given: Any) -> Table:
+        """The rows that a trial draws from, of what :meth:`load` returns."""
+        raise NotImplementedError
+
+    def trial(self, rng: np.random.Generator, **given: Any) -> "Trial":
+        """One trial."""
         return draw_trial(
-            table,
+            self.table(rng, **given),
             rng,
             n=self.n,
             candidates=self.candidates,

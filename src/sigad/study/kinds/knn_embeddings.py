@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from sigad.data.embeddings import Embeddings
+from sigad.data.tabular import Table
 from sigad.knn.detection import blocks
 from sigad.seeds import Streams
 from sigad.study.kinds import Block, Cost
-from sigad.study.knn_rows import KnnRows, Trial
+from sigad.study.knn_rows import KnnRows
 from sigad.study.patches import require_patches
 from sigad.study.settings import setting
 
@@ -38,18 +39,17 @@ class KnnEmbeddings(KnnRows):
     def load(self, files: Mapping[str, Path]) -> dict[str, Any]:
         return {"embeddings": Embeddings.load(files["embeddings"])}
 
+    def table(self, rng: np.random.Generator, *, embeddings: Embeddings) -> Table:
+        return embeddings.table(embeddings.position(rng, anomalous=self.anomalous))
+
     def draw(self, streams: Sequence[Streams], *, embeddings: Embeddings) -> Iterator[Block]:
         """Problems of embeddings of patches."""
         # A trial has half as many components as a fifth of the normal patches, at most.
         for block in blocks(len(streams), self.n * (len(embeddings.normal) // 10)):
-            trials = [self._trial(embeddings, stream.data()) for stream in streams[block]]
+            trials = [self.trial(stream.data(), embeddings=embeddings) for stream in streams[block]]
             yield from self.tested(streams[block], trials)
 
     def cost(self) -> Cost:
         # Drawing fits a transform of each feature: some ten of what needs no download, 512 of a ResNet-18, for which
         # others are taken.
         return self.cost_of(draw=0.01 if self.features in ("small_cnn", "thumbnail") else 0.1)
-
-    def _trial(self, embeddings: Embeddings, rng: np.random.Generator) -> Trial:
-        position = embeddings.position(rng, anomalous=self.anomalous)
-        return self.trial(embeddings.table(position), rng)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sigad.data.sources import require_table
 from sigad.data.tabular import Table
 from sigad.knn.detection import blocks
@@ -29,10 +31,14 @@ class KnnTabular(KnnRows):
     def load(self, files: Mapping[str, Path]) -> dict[str, Any]:
         return {"table": Table.load(files["table"])}
 
+    def table(self, rng: np.random.Generator, *, table: Table) -> Table:
+        return table
+
     def draw(self, streams: Sequence[Streams], *, table: Table) -> Iterator[Block]:
         """Problems of rows of a table."""
         for block in blocks(len(streams), self.n * table.x.shape[1]):
-            yield from self.tested(streams[block], [self.trial(table, stream.data()) for stream in streams[block]])
+            trials = [self.trial(stream.data(), table=table) for stream in streams[block]]
+            yield from self.tested(streams[block], trials)
 
     def cost(self) -> Cost:
         # Drawing fits a transform of each column and computes distances of up to 1,000 rows.
