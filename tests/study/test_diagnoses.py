@@ -25,7 +25,7 @@ def contaminated(size):
 def test_normal_rows_are_not_refused_and_others_are():
     setting = KnnTabular(transform="none", components="all", instance="anomaly")
     found = {
-        name: diagnosed(setting, 3, alpha=0.05, table=table(name, noise))
+        name: diagnosed(setting, np.random.default_rng(3), {"table": table(name, noise)}, alpha=0.05)
         for name, noise in (("good", np.random.default_rng(0).normal), ("bad", contaminated))
     }
     # 400 rows are held out, of which the threshold detects three in ten: normal ones are inspected, never anomalies.

@@ -1,12 +1,14 @@
 """Rates, exact intervals and checks of uniformity."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from mpmath import mp
 from scipy import stats
 
 from sigad.errors import InvalidInputError
 from sigad.study.rates import clopper_pearson, rejection_rate, uniform_quantiles, uniformity
+from sigad.study.summary import rates_table
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (3, 17), (51, 1000), (1, 1), (0, 0)])
@@ -33,6 +35,29 @@ def test_rates_count_every_trial_once_and_only_the_right_hypotheses():
     assert type1.rate == pytest.approx(2 / 3)
     power = rejection_rate(status, null_true, p, measure="power", alpha=0.05)
     assert (power.n_counted, power.n_rejected, power.rate) == (1, 1, 1.0)
+
+
+def test_mixed_neighbourhoods_are_told_as_a_share():
+    """A normal instance of clusters whose neighbour is of another one: its null hypothesis is false."""
+
+    class Rows(list):
+        settings = {"here": {"n": 5}}  # noqa: RUF012
+
+    rows = pd.DataFrame(
+        {
+            "status": ["tested"] * 4 + ["not_selected"],
+            "null_true": [True, True, True, False, None],
+            "p_value": [0.5, 0.01, 0.2, 0.001, np.nan],
+            "rep": range(5),
+            "seconds": 0.1,
+        }
+    )
+    type1, power = (
+        rates_table(Rows([("here", "naive", rows)]), measure=measure, alpha=0.05, level=0.95)
+        for measure in ("type1", "power")
+    )
+    assert type1["mixed"][0] == 0.25 and type1["n_counted"][0] == 3
+    assert np.isnan(power["mixed"][0])
 
 
 def test_a_rate_over_nothing_is_unknown():

@@ -22,6 +22,12 @@ EXPERIMENTS = {
     "synthetic": experiment("knn_synthetic", ["proposed", "naive"], {"type": "rates", "x": "n"}, grid={"n": [20, 30]}),
     "uniform": experiment("knn_synthetic", ["proposed"], {"type": "uniformity"}, grid={"n": [20]}),
     "tables": experiment("knn_tabular", ["naive"], {"type": "rates", "x": "dataset"}, grid={"dataset": ["mine"]}),
+    "validity": experiment(
+        "knn_tabular",
+        ["proposed", "proposed_plugin", "neighbourhood", "neighbourhood_plugin"],
+        {"type": "rates", "x": "dataset"},
+        grid={"dataset": ["mine"]},
+    ),
     "images": experiment(
         "knn_images",
         ["naive"],
@@ -62,7 +68,10 @@ CHANGES = {
     "setting": ({"config": {"experiments": {"synthetic": {"settings": {"quantile": 0.6}}}}}, ["synthetic"]),
     "grid": ({"config": {"experiments": {"synthetic": {"grid": {"n": [20]}}}}}, ["synthetic"]),
     "entry of a table": ({"config": {"tabular": {"mine": {"normal": "bad"}}}}, ["tables"]),
-    "content of a table": ({"append": {"mine.csv": "1,1,1,1e308,good\n"}}, ["tables"]),
+    "content of a table": (
+        {"append": {"mine.csv": "1,1,1,1e308,good\n"}},
+        ["tables", "validity", "real_type1", "diagnosis"],
+    ),
     "entry of images": ({"config": {"images": {"brick": {"patch": 32}}}}, FIGURES["images"]),
     "entry of features": ({"config": {"features": {"small_cnn": {"layer": "9"}}}}, FIGURES["images"]),
     "entry of a stack": ({"config": {"stacks": {"brick": {"side": 64}}}}, ["stacks"]),
@@ -73,7 +82,7 @@ CHANGES = {
         ["synthetic", "tables", "images", "embeddings", "pixels"],
     ),
     "code of a kind": ({"append": {"src/sigad/study/kinds/knn_tabular.py": CODE}}, ["tables"]),
-    "code that kinds share": ({"append": {"src/sigad/study/knn_rows.py": CODE}}, ["tables", "embeddings"]),
+    "code that kinds share": ({"append": {"src/sigad/study/knn_rows.py": CODE}}, ["tables", "embeddings", "diagnosis"]),
     "code of the regions": ({"append": {"src/sigad/inference/region.py": CODE}}, KNN),
     **{
         f"code of {stage}": ({"append": {f"workflow/stages/{stage}.py": CODE}}, figures)
@@ -83,12 +92,14 @@ CHANGES = {
             "prepare_table": ["tables"],
             "prepare_images": FIGURES["images"],
             "prepare_features": FIGURES["images"],
-            "embed_images": ["embeddings"],
+            "embed_images": ["embeddings", "diagnosis"],
+            "plot_validity": ["real_type1"],
+            "diagnose": ["diagnosis"],
             "show_images": ["image_noise", "image_map_brick"],
             "train_diffusion": FIGURES["pixels"],
             "prepare_stack": ["stacks"],
             "train_detector": ["stacks"],
-            "plot_rates": ["synthetic", "tables"],
+            "plot_rates": ["synthetic", "tables", "real_type1"],
         }.items()
     },
 }
@@ -144,8 +155,10 @@ def test_a_change_reaches_nothing_else(graphs):
         }
 
     assert changed("training") == {"train_diffusion", "test_naive", "plot_rates", "plot_cost", "plot_training"}
-    assert changed("content of a table") == {"prepare_table", "test_naive", "plot_rates"}
-    assert changed("code of plot_rates") == {"plot_rates"}
+    of_tables = {f"test_{name}" for name in ("naive", *EXPERIMENTS["validity"]["methods"])}
+    drawn = {"plot_rates", "plot_validity", "diagnose"}
+    assert changed("content of a table") == {"prepare_table", *of_tables, *drawn}
+    assert changed("code of plot_rates") == {"plot_rates", "plot_validity"}
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from sigad.figures.diagnosis import plot_diagnosis
 from sigad.figures.style import save_figure
+from sigad.seeds import Streams
 from sigad.study import kinds
 from sigad.study.diagnoses import diagnosed, diagnosis_curves, diagnosis_table
 from sigad.study.logs import stage_log
@@ -13,7 +14,8 @@ with stage_log(snakemake.log[0]) as log:
     for experiment, kind, values in params.settings:
         setting = kinds.load(kind).of(values)
         given = setting.load({name: Path(params.results, path) for name, path in setting.inputs(experiment).items()})
-        found[setting.dataset] = diagnosed(setting, params.seed, alpha=params.alpha, **given)
+        rng = Streams(params.seed, "diagnosis", setting.dataset, 0).data()
+        found[setting.dataset] = diagnosed(setting, rng, given, alpha=params.alpha)
         for against, diagnosis in found[setting.dataset].items():
             log.info("%s, against the %s: %s", setting.dataset, against, diagnosis)
     diagnosis_table(found).to_csv(out.table, index=False)

@@ -20,6 +20,7 @@ COUNTS = (
     "rate",
     "low",
     "high",
+    "mixed",
 )
 
 

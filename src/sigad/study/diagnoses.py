@@ -13,7 +13,6 @@ from sigad.diagnosis import Diagnosis, diagnose
 from sigad.errors import NumericalError
 from sigad.inference.estimated import EstimatedCovariance
 from sigad.knn.neighbour import knn_test
-from sigad.seeds import Streams
 from sigad.study.knn_rows import KnnRows
 
 AGAINST = ("neighbour", "neighbourhood")
@@ -21,14 +20,16 @@ QUANTILE = 0.7
 """The threshold detects three in ten of the normal instances, of which a fifth is inspected: more say more."""
 
 
-def diagnosed(setting: KnnRows, seed: int, *, alpha: float, **given: Any) -> dict[str, Diagnosis]:
+def diagnosed(
+    setting: KnnRows, rng: np.random.Generator, given: Mapping[str, Any], *, alpha: float
+) -> dict[str, Diagnosis]:
     """The diagnosis of the tests against the k-th neighbour and against the neighbourhood, by these names.
 
     The split is that of a trial: components, threshold, covariance and training instances are of a fifth of the normal
     instances each, and the last fifth is diagnosed. ``given``: what the kind's ``load`` returns.
     """
     setting = replace(setting, instance="normal", quantile=QUANTILE)
-    trial = setting.trial(Streams(seed, "diagnosis", setting.dataset, 0).data(), **given)
+    trial = setting.trial(rng, given)
     covariance = EstimatedCovariance(scatter=trial.scatter, degrees_of_freedom=trial.degrees_of_freedom)
     test = partial(
         _p_value,
@@ -39,8 +40,10 @@ def diagnosed(setting: KnnRows, seed: int, *, alpha: float, **given: Any) -> dic
         covariance=covariance,
     )
     normals = np.concatenate([trial.x_test[None], trial.held_out])
-    given_to_all = {"covariance": covariance.matrix, "alpha": alpha}
-    return {against: diagnose(normals, test=partial(test, against=against), **given_to_all) for against in AGAINST}
+    return {
+        against: diagnose(normals, covariance=covariance.matrix, test=partial(test, against=against), alpha=alpha)
+        for against in AGAINST
+    }
 
 
 def _p_value(x: NDArray[np.float64], **arguments: Any) -> float:
@@ -68,9 +71,10 @@ def diagnosis_curves(found: Mapping[str, Mapping[str, Diagnosis]], points: int =
     for dataset, tests in found.items():
         for against, diagnosis in tests.items():
             p = diagnosis.p_values[~np.isnan(diagnosis.p_values)]
-            values = {"residual": np.quantile(diagnosis.residuals, levels)}
-            values["p_value"] = np.quantile(p, levels) if len(p) else np.full(points, np.nan)
-            about = {"verdict": diagnosis.verdict, "n_detected": diagnosis.n_detected}
-            about |= {"n_rejected": diagnosis.n_rejected, "level": levels}
-            frames.append(pd.DataFrame({"dataset": dataset, "against": against, **about, **values}))
+            frame = pd.DataFrame({"dataset": dataset, "against": against, "level": levels})
+            frame["residual"] = np.quantile(diagnosis.residuals, levels)
+            frame["p_value"] = np.quantile(p, levels) if len(p) else np.nan
+            for name in ("verdict", "n_detected", "n_rejected"):
+                frame[name] = getattr(diagnosis, name)
+            frames.append(frame)
     return pd.concat(frames, ignore_index=True)

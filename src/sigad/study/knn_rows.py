@@ -6,7 +6,7 @@ nothing else, one fifth is the pool of training instances, one is held out for t
 The tests know that the covariance is estimated (:mod:`sigad.inference.estimated`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
@@ -70,14 +70,14 @@ class KnnRows(KnnKind):
         """Whether an anomaly is under test."""
         return self.instance == "anomaly"
 
-    def table(self, rng: np.random.Generator, **given: Any) -> Table:
+    def rows(self, rng: np.random.Generator, given: Mapping[str, Any]) -> Table:
         """The rows that a trial draws from, of what :meth:`load` returns."""
         raise NotImplementedError
 
-    def trial(self, rng: np.random.Generator, **given: Any) -> "Trial":
-        """One trial."""
+    def trial(self, rng: np.random.Generator, given: Mapping[str, Any]) -> "Trial":
+        """One trial, of what :meth:`load` returns."""
         return draw_trial(
-            self.table(rng, **given),
+            self.rows(rng, given),
             rng,
             n=self.n,
             candidates=self.candidates,

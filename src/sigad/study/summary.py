@@ -55,14 +55,18 @@ class Trials:
 
 
 def rates_table(trials: Trials, *, measure: str, alpha: float, level: float) -> pd.DataFrame:
-    """Rejection rates: a row per grid point and method, with every setting, exact intervals and all counts."""
+    """Rejection rates: a row per grid point and method, with every setting, exact intervals and all counts; and
+    ``mixed``, the share of the tested hypotheses that are false although Type I errors are what is counted: of normal
+    instances of clusters, those with a neighbour of another one."""
     result = []
     for point, method, rows in trials:
         columns = (rows[name].to_numpy() for name in ("status", "null_true", "p_value", "rep"))
         rate = rejection_rate(*columns, measure=measure, alpha=alpha, level=level)
         seconds = rows["seconds"][rows["status"] == TESTED].mean()
+        counted = measure == "type1" and rate.n_tested > 0
+        more = {"mixed": 1 - rate.n_counted / rate.n_tested if counted else np.nan, "mean_seconds": seconds}
         named = {"method": method, "measure": measure}
-        result.append({**trials.settings[point], **named, **rate._asdict(), "mean_seconds": seconds})
+        result.append({**trials.settings[point], **named, **rate._asdict(), **more})
     return pd.DataFrame(result)
 
 

@@ -39,14 +39,15 @@ class KnnEmbeddings(KnnRows):
     def load(self, files: Mapping[str, Path]) -> dict[str, Any]:
         return {"embeddings": Embeddings.load(files["embeddings"])}
 
-    def table(self, rng: np.random.Generator, *, embeddings: Embeddings) -> Table:
+    def rows(self, rng: np.random.Generator, given: Mapping[str, Any]) -> Table:
+        embeddings = given["embeddings"]
         return embeddings.table(embeddings.position(rng, anomalous=self.anomalous))
 
     def draw(self, streams: Sequence[Streams], *, embeddings: Embeddings) -> Iterator[Block]:
         """Problems of embeddings of patches."""
         # A trial has half as many components as a fifth of the normal patches, at most.
         for block in blocks(len(streams), self.n * (len(embeddings.normal) // 10)):
-            trials = [self.trial(stream.data(), embeddings=embeddings) for stream in streams[block]]
+            trials = [self.trial(stream.data(), {"embeddings": embeddings}) for stream in streams[block]]
             yield from self.tested(streams[block], trials)
 
     def cost(self) -> Cost:

@@ -31,13 +31,13 @@ class KnnTabular(KnnRows):
     def load(self, files: Mapping[str, Path]) -> dict[str, Any]:
         return {"table": Table.load(files["table"])}
 
-    def table(self, rng: np.random.Generator, *, table: Table) -> Table:
-        return table
+    def rows(self, rng: np.random.Generator, given: Mapping[str, Any]) -> Table:
+        return given["table"]
 
     def draw(self, streams: Sequence[Streams], *, table: Table) -> Iterator[Block]:
         """Problems of rows of a table."""
         for block in blocks(len(streams), self.n * table.x.shape[1]):
-            trials = [self.trial(stream.data(), table=table) for stream in streams[block]]
+            trials = [self.trial(stream.data(), {"table": table}) for stream in streams[block]]
             yield from self.tested(streams[block], trials)
 
     def cost(self) -> Cost:
