@@ -7,13 +7,16 @@ row. The normal rows of a table are therefore replaced by ones for which a part 
 else being as it is, and the Type I error is measured as in benchmarks/power_tables.py (200 repetitions, the number of
 components fixed at the rounded mean of those that the rule chose):
 
-``as_it_is``     the rows, transformed (Yeo and Johnson) and rotated to their principal components.
-``marginals``    each component through its ranks to normal quantiles: margins are normal, the dependence between the
-                 components of a row beyond their correlation stays.
-``dependence``   each component permuted by itself: margins stay, components of a row are independent.
-``classes``      where there are several classes, the rows minus the mean of their class: one mean.
-``gaussian``     normal rows with the same mean and covariance, drawn anew in every repetition: all is true, and what
-                 is left would be the doing of the size of the table or of an error of ours.
+``procedure``      nothing is replaced: a fourth of the fitted rows fixes transform and axes, as in use.
+``untransformed``  the same without the transform.
+``as_it_is``       the rows, transformed (Yeo and Johnson) and rotated to their principal components, both fixed by all of
+                   them; so in all that follow.
+``marginals``      each component through its ranks to normal quantiles: margins are normal, the dependence between the
+                   components of a row beyond their correlation stays.
+``dependence``     each component permuted by itself: margins stay, components of a row are independent.
+``classes``        where there are several classes, the rows minus the mean of their class: one mean.
+``gaussian``       normal rows with the same mean and covariance, drawn anew in every repetition: all is true, and what
+                   is left would be the doing of the size of the table or of an error of ours.
 
 Beside it, on the rows as they are: p-values of Mardia's kurtosis (heavier tails, the components that are tested) and of
 the dependence from row to row in the order of the file (squared autocorrelation at lag one, 999 permutations).
@@ -57,6 +60,12 @@ def variants(z: np.ndarray, labels: np.ndarray) -> dict[str, Callable[[np.random
     return found
 
 
+def made(name: str, rows: np.ndarray) -> Classes:
+    """A table of normal rows."""
+    columns = tuple(map(str, range(rows.shape[1])))
+    return Classes(Table(name, rows, np.ones(len(rows), bool), columns), np.zeros(len(rows), int))
+
+
 def order_pvalue(z: np.ndarray) -> float:
     """p-value of dependence between successive rows, by permutation."""
     z = (z - z.mean(axis=0)) / z.std(axis=0)
@@ -75,13 +84,12 @@ def main() -> None:
         m = round(float(first["components"]))
         z, labels = components_of(classes)
         tests = {"p_kurtosis": excess_kurtosis_pvalue(z[:, :m]), "p_order": order_pvalue(z[:, :m])}
-        for variant, draw in variants(z, labels).items():
+        named = {"procedure": None, "untransformed": None} | variants(z, labels)
+        for variant, draw in named.items():
             rng = np.random.default_rng(20251)
-            drawn = (
-                Classes(Table(name, draw(rng), np.ones(len(z), bool), tuple(map(str, range(z.shape[1])))), 0 * labels)
-                for _ in range(MORE)
-            )
-            rows = run(drawn, measures=("type1",), components=m, transform=None)
+            drawn = (classes if draw is None else made(name, draw(rng)) for _ in range(MORE))
+            transform = "yeo-johnson" if variant == "procedure" else None
+            rows = run(drawn, measures=("type1",), components=m, transform=transform)
             result += [{"table": name, "variant": variant} | row | tests for row in rows if row["method"] in AGAINST]
             print(*result[-2:], sep="\n", flush=True)
             write(sys.argv[1], result)

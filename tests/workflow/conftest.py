@@ -36,7 +36,7 @@ OTHERS = {
     "tables": {
         "kind": "knn_tabular",
         "measure": "type1",
-        "methods": ["proposed", "hotelling_t2"],
+        "methods": ["proposed", "proposed_plugin", "neighbourhood", "neighbourhood_plugin"],
         "grid": {"dataset": "enabled"},
         "plot": {"type": "rates", "x": "dataset", "caption": "A test."},
     },

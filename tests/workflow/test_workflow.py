@@ -29,7 +29,7 @@ def rows_of(pipeline, method):
 
 class TestAFinishedRun:
     def test_every_figure_has_its_numbers_and_every_job_its_log(self, finished):
-        for name in ("rates", "tables", "uniformity", "fig06_models"):
+        for name in ("rates", "tables", "uniformity", "fig06_models", "real_type1", "diagnosis"):
             for suffix in ("pdf", "png", "csv"):
                 path = finished.folder / "results" / "figures" / f"{name}.{suffix}"
                 assert path.stat().st_size > 100, path
@@ -37,6 +37,13 @@ class TestAFinishedRun:
         assert len(logs) == 6
         assert all("tested" in log.read_text() for log in logs)
         assert finished.files("benchmarks/test/rates/*/*/*.tsv")
+
+    def test_what_holds_on_real_data_is_told_of_each_data_set(self, finished):
+        results = finished.folder / "results"
+        datasets = set(pd.read_csv(results / "rates" / "tables.csv")["dataset"])
+        assert len(datasets) >= 3
+        for name in ("figures/real_type1.csv", "figures/diagnosis.csv", "tables/diagnosis.csv"):
+            assert set(pd.read_csv(results / name)["dataset"]) == datasets
 
     def test_the_plotted_numbers_are_the_rows(self, finished):
         plotted = pd.read_csv(finished.folder / "results" / "figures" / "rates.csv").set_index("method")
