@@ -9,8 +9,8 @@ components fixed at the rounded mean of those that the rule chose):
 
 ``procedure``      nothing is replaced: a fourth of the fitted rows fixes transform and axes, as in use.
 ``untransformed``  the same without the transform.
-``as_it_is``       the rows, transformed (Yeo and Johnson) and rotated to their principal components, both fixed by all of
-                   them; so in all that follow.
+``as_it_is``       the rows, transformed (Yeo and Johnson) and rotated to their principal components, both fixed by all
+                   of them; so in all that follow.
 ``marginals``      each component through its ranks to normal quantiles: margins are normal, the dependence between the
                    components of a row beyond their correlation stays.
 ``dependence``     each component permuted by itself: margins stay, components of a row are independent.
