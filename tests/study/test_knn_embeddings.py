@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from sigad.data.embeddings import Embeddings
+from sigad.data.mvtec import read_category
 from sigad.errors import ConfigurationError, MissingDataError
 from sigad.seeds import trial_streams
 from sigad.study import methods
 from sigad.study.kinds.knn_embeddings import KnnEmbeddings
 from sigad.study.rates import rejection_rate, uniformity
 from sigad.study.run import run_trials
+from tests.real_data import shared
 
 SETTING = {"dataset": "gravel", "features": "small_cnn", "k": "1-5", "quantile": 0.7}
 METHODS = [name for name in methods.names() if methods.load(name).needs <= KnnEmbeddings.offers]
@@ -68,3 +70,14 @@ def test_what_cannot_be_had_is_named():
         KnnEmbeddings(**SETTING | {"dataset": "tile", "features": "small_cn"}).require(config)
     with pytest.raises(MissingDataError, match="images: tile: url"):
         KnnEmbeddings(**SETTING | {"dataset": "tile"}).require(config)
+
+
+def test_patches_of_real_images():
+    """MVTec AD transistor at 256 pixels: a draw keeps the images of its parts apart, and finds defects."""
+    images = read_category(shared("mvtec_ad_256/transistor"), patch=64)
+    embeddings = Embeddings.of(images, lambda patches: patches[..., ::16, ::16].reshape(len(patches), -1))
+    assert embeddings.values.shape == (4, 4, 313, 48) and embeddings.normal.sum() == 273
+    rows = run("neighbourhood", embeddings, range(60), dataset="transistor", instance="anomaly")
+    tested = rows["status"] == "tested"
+    assert not rows["reason"].any() and tested.mean() > 0.5
+    assert (rows["null_true"][tested] == False).all()  # noqa: E712
