@@ -51,6 +51,6 @@ class KnnEmbeddings(KnnRows):
             yield from self.tested(streams[block], trials)
 
     def cost(self) -> Cost:
-        # Drawing fits a transform of each feature: some ten of what needs no download, 512 of a ResNet-18, for which
+        # Drawing fits a transform of each feature: 32 or 64 of what needs no download, 512 of a ResNet-18, for which
         # others are taken.
-        return self.cost_of(draw=0.01 if self.features in ("small_cnn", "thumbnail") else 0.1)
+        return self.cost_of(draw=0.01 if self.features in ("small_cnn", "thumbnail") else 0.04)
