@@ -52,7 +52,7 @@ VALUES = {
     "t": "Student t",
     "isolation_forest": "isolation forest",
     "local_outlier_factor": "local outlier factor",
-    "one_class_svm": "one-class support vector machine",
+    "one_class_svm": "one-class SVM",
     "identity": "$\\Sigma = I$",
     "ar1": "$\\Sigma_{ij} = 0.5^{|i-j|}$",
 }
