@@ -27,23 +27,11 @@ def pilots(width, n=12):
 
 def test_wide_sets_take_a_coarse_lattice_and_narrow_ones_a_fine_one():
     coarse, fine = (choose_spacing(pilots(width), evaluations=900) for width in (3.0, 0.5))
-    assert coarse.engine.spacing > 2 * fine.engine.spacing
+    assert coarse.engine.spacing >= 2 * fine.engine.spacing
     assert coarse.chosen.power > 2 * fine.chosen.power > 0
     for choice in (coarse, fine):
         assert choice.chosen.evaluations <= 900 and choice.n_pilots == 12 and len(choice.candidates) == 24
         assert str(choice).startswith("chosen on 12 pilots: spacing")
-
-
-def test_power_is_what_the_test_has():
-    """Points of a lattice with known weights: rejected are the outermost ones that have 0.05 of the weight together."""
-    found = lattice(Intervals(0.3, np.array([[-0.9, 2.6]])), spacing=0.1, tolerance=0.0)
-    z, p = found.region[:, 0], []
-    for t in z:
-        own = lattice(Intervals(t, np.array([[-0.9, 2.6]])), spacing=0.1, tolerance=0.0)
-        p.append(own.p_value)
-    weights = np.exp(-(z**2) / 2) * np.cosh(2 * z)
-    expected = weights[np.array(p) <= 0.05].sum() / weights.sum()
-    assert 0.1 < expected < 0.9 and found.points.power(0.05, 2.0) == pytest.approx(expected, rel=1e-9)
 
 
 def test_where_no_lattice_has_power_the_own_weight_is_as_small_as_can_be():
@@ -59,15 +47,23 @@ def test_each_pilot_is_evaluated_once():
         assert pilot.asked == lattice(pilot, spacing=0.0125, tolerance=1e-3).n_evaluations
 
 
-def test_candidates_are_what_the_engine_finds():
-    given = list(pilots(0.5))
-    choice = choose_spacing(given, evaluations=500, batch=32)
+def test_candidates_are_what_the_engine_finds_wherever_on_its_line_the_statistic_lies():
+    given = list(pilots(0.5, n=3))
+    choice = choose_spacing(given, evaluations=900, batch=32)
     assert choice.engine.batch == 32
-    for candidate in (choice.chosen, *choice.candidates[::7]):
-        runs = [lattice(p, spacing=candidate.spacing, cell=candidate.cell, tolerance=0.01, batch=16) for p in given]
-        power = np.mean([r.points.power(0.05, 3.0) for r in runs])
-        assert candidate.power == pytest.approx(power, rel=0.05, abs=1e-3)
-        assert candidate.evaluations == pytest.approx(np.mean([r.n_evaluations for r in runs]), rel=0.05)
+    for candidate in choice.candidates[::5]:
+        powers, own_weights, h, cell = [], [], candidate.spacing, candidate.cell
+        for pilot in given:
+            z = lattice(pilot, spacing=0.0125, tolerance=1e-3).region[:, 0]
+            searches = [lattice(Intervals(t, pilot.region), spacing=h, cell=cell, tolerance=0.0) for t in z]
+            rejected = np.array([found.p_value for found in searches]) <= 0.05
+            null, tilted = np.exp(-np.square(z) / 2), np.exp(-np.square(z) / 2) * np.cosh(3 * z)
+            powers.append(tilted[rejected].sum() / tilted.sum())
+            together = np.abs(np.subtract.outer(z, z) / h - np.rint(np.subtract.outer(z, z) / h)) < 1e-6
+            together &= True if cell is None else np.equal.outer(np.floor(z / cell), np.floor(z / cell))
+            own_weights.append(null @ (null / (together @ null)) / null.sum())
+        assert candidate.power == pytest.approx(np.mean(powers), rel=1e-6)
+        assert candidate.own_weight == pytest.approx(np.mean(own_weights), rel=1e-6)
 
 
 def test_pilots_are_an_engine_of_every_test():

@@ -125,16 +125,39 @@ class Points:
         low, high = (min(1.0, len(events) * float(np.exp(min(log_p)))) for log_p in zip(*tails, strict=True))
         return low, high
 
-    def power(self, level: float, tilt: float) -> float:
-        """The probability that the conservative two-sided p-value is at most ``level``, given what is conditioned on,
-        when the weight of each point z is multiplied by cosh(tilt z): a normal statistic then has the mean tilt or
-        minus tilt, by chance. Points that are not known to be in the truncation set do not count."""
-        z, weights = self.z[self.inside], self.log_weights()[self.inside]
-        order = np.argsort(-np.abs(z), kind="stable")
-        z, weights = np.abs(z[order]), weights[order]
-        rejected = np.logaddexp.accumulate(weights) - np.logaddexp.reduce(weights) <= np.log(level)
+    def parted(self, groups: NDArray, level: float, tilt: float) -> tuple[float, float]:
+        """What conditioning on a part of the lattice leaves, on average over where on it the statistic may lie.
+
+        Points that are not known to be in the truncation set do not count.
+
+        Parameters
+        ----------
+        groups : (n,) the part in which each point lies, such as a coarser lattice or a cell, as whole numbers.
+        level, tilt : of a test, and of its alternative: the weight of each point z is multiplied by cosh(tilt z); a
+            normal statistic then has the mean tilt or minus tilt, by chance.
+
+        Returns
+        -------
+        The probability under the alternative that the conservative two-sided p-value is at most ``level``; and the mean
+        weight of the observed point in its part under the null hypothesis.
+        """
+        z, weights = np.abs(self.z[self.inside]), self.log_weights()[self.inside]
+        if not len(z):
+            return 0.0, 1.0
+        null = np.exp(weights - np.logaddexp.reduce(weights))
         tilted = weights + np.logaddexp(tilt * z, -tilt * z)
-        return float(np.exp(np.logaddexp.reduce(tilted[rejected]) - np.logaddexp.reduce(tilted))) if len(z) else 0.0
+        tilted = np.exp(tilted - np.logaddexp.reduce(tilted))
+        group = np.unique(groups[self.inside], return_inverse=True)[1]
+        # Outermost first within each part: a point's p-value is the share of its part that is not further in.
+        order = np.lexsort((-z, group))
+        begins = np.flatnonzero(np.diff(group[order], prepend=-1))
+        total = np.add.reduceat(null[order], begins)[group[order]]
+        summed = np.cumsum(null[order])
+        before = (summed[begins] - null[order][begins])[group[order]]
+        rejected = summed - before <= level * total
+        with np.errstate(invalid="ignore"):
+            own = np.nansum(np.square(null[order]) / total)
+        return float(tilted[order][rejected].sum()), float(own)
 
     def mean_interval(self, level: float) -> tuple[float, float]:
         """Confidence interval for the mean of a normal statistic: the means that the conservative equal-tailed test

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from sigad.errors import InvalidInputError
 from sigad.inference.hypothesis import Hypothesis
 from sigad.inference.lattice import Lattice, LatticeSearch, lattice
-from sigad.inference.truncated import Null
+from sigad.inference.points import Points
+from sigad.inference.truncated import Null, unit
 
 ENOUGH = 0.95
 """The cheapest lattice that keeps this share of the power of the best one is chosen."""
@@ -29,7 +30,8 @@ class Candidate:
     """A lattice and what it gave on average over the pilots.
 
     ``evaluations`` of the detector; ``power`` of a test at the level 0.05 against an effect of three standard
-    deviations, given what is conditioned on (:meth:`Points.power`); ``own_weight`` of the observed point.
+    deviations, and ``own_weight`` of the observed point under the null hypothesis, each on average over where on the
+    line of its pilot the statistic may lie (:meth:`Points.parted`).
     """
 
     spacing: float
@@ -123,10 +125,13 @@ class Pilots(Lattice):
             raise InvalidInputError("there are no pilots: test independent data, in which the detector finds something")
         recorded, candidates = [_Recorded.of(search) for search in self.found], []
         for cell in (None, *cells):
-            for spacing in self.spacing * 2.0 ** np.arange(levels + 1):
+            for step in 2 ** np.arange(levels + 1):
+                spacing = float(self.spacing * step)
                 runs = [lattice(pilot, spacing=spacing, cell=cell, tolerance=0.01, batch=BATCH) for pilot in recorded]
-                means = np.mean([(r.n_evaluations, r.points.power(LEVEL, TILT), r.own_weight) for r in runs], axis=0)
-                candidates.append(Candidate(float(spacing), cell, *map(float, means)))
+                left = [found.points.parted(_parts(found.points, step, cell), LEVEL, TILT) for found in self.found]
+                power, own_weight = np.mean(left, axis=0)
+                needed = float(np.mean([run.n_evaluations for run in runs]))
+                candidates.append(Candidate(spacing, cell, needed, float(power), float(own_weight)))
         affordable = [candidate for candidate in candidates if candidate.evaluations <= evaluations]
         if not affordable:
             raise InvalidInputError(
@@ -139,6 +144,13 @@ class Pilots(Lattice):
             chosen = min(affordable, key=lambda candidate: candidate.own_weight)
         engine = Lattice(spacing=chosen.spacing, cell=chosen.cell, rng=self.rng, batch=self.batch)
         return Choice(engine, chosen, tuple(candidates), len(self.found))
+
+
+def _parts(points: Points, step: int, cell: float | None) -> NDArray[np.float64]:
+    """Which coarser lattice, of so many times the spacing, and which cell each point lies in: a number for both."""
+    with np.errstate(invalid="ignore"):
+        lattices = points.index % step
+        return lattices if cell is None else lattices + step * np.floor(points.z / (cell * unit(points.null)))
 
 
 def _cost(candidate: Candidate) -> float:
