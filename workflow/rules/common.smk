@@ -299,9 +299,7 @@ def row_settings():
 @cache
 def embedded():
     """The image sets whose features are the data of an experiment."""
-    return list(
-        dict.fromkeys(path.partition("/")[0] for path in needed_in("embeddings", EXPERIMENTS))
-    )
+    return list(dict.fromkeys(Path(path).parts[0] for path in needed_in("embeddings", EXPERIMENTS)))
 
 
 def images_to_download():

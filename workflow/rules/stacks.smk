@@ -18,7 +18,7 @@ rule download_scans:
         runtime=720,
     params:
         source=lambda wildcards: scans_to_download()[wildcards.place],
-        data=DATA,
+        data=lambda wildcards: DATA,
     message:
         "Fetching scans to {output.folder}"
     script:
