@@ -9,6 +9,7 @@ from sigad.inference import region as rg
 from sigad.inference.exact import exact
 from sigad.knn import knn_test
 from sigad.knn.network import NeighbourHypothesis, NetworkFeatures, detect_network
+from sigad.knn.pieces import Event, Pieces, _quadratic_roots, selected_region
 from tests.real_data import cifar_resnet20, squeezenet
 
 METRICS = ("l2", "l1", "linf")
@@ -168,3 +169,27 @@ def test_networks_with_real_weights(seed):
     seen, *_ = detect_network(x_test[None], x_train, threshold=-np.inf, **problem)
     problem["threshold"] = float(seen.score[0] - 0.1)
     assert_region_is_exact(x_test, x_train, problem, condition_on_k=bool(seed % 4), points=100, scale=30.0)
+
+
+@pytest.mark.parametrize("first", [0.0, 1e-17, -1e-17, 1e-300, -1e-300])
+@pytest.mark.parametrize("seed", range(20))
+def test_where_a_tie_begins_a_piece_the_quadratic_changes_sign_at_the_other_root(first, seed):
+    rng = np.random.default_rng(seed)
+    other, bend = rng.uniform(0.1, 0.9), rng.choice([-1, 1]) * rng.uniform(0.5, 2)
+    # bend u (u - other), with a first value that is zero to rounding
+    row, u, change = _quadratic_roots(np.array([[first]]), np.array([[bend * (1 - other)]]), np.array([bend]))
+    inside = first < 0
+    for z in (0.5 * other, 0.5 * (1 + other)):
+        count = int(inside) + change[u <= z].sum()
+        assert count == (bend * z * (z - other) < 0)
+    assert np.abs(u - other).min() < 1e-12 and not row.any()
+
+
+def test_a_neighbour_that_leaves_the_place_of_another_instance():
+    """On the second piece the neighbour starts where another instance is, passes the test instance and goes on."""
+    z, test = np.array([0.0, 1.0, 2.0]), np.zeros((3, 1))
+    neighbour, train = np.array([[1.0], [1.0], [-3.0]]), np.array([[1.0], [10.0]])
+    event = Event(train, np.array([False, False]), candidates=(1,), k=1, threshold=np.log(0.5), metric="l2")
+    region, _ = selected_region(Pieces(z, test, neighbour), event)
+    # Nearer than the other, which stands behind it: |1 - 4u| < 1; and farther than the threshold.
+    np.testing.assert_allclose(region, [[0, 1.125], [1.375, 1.5]], atol=1e-12)
