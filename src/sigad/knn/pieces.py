@@ -474,8 +474,8 @@ def _quadratic_roots(g0: NDArray, g1: NDArray, bend: NDArray) -> tuple[NDArray, 
 def _the_root(a: NDArray, b: NDArray, c: NDArray) -> NDArray:
     """The root in [0, 1] of a u^2 + b u + c, which is negative at one of 0 and 1 only.
 
-    Of the two roots it is the one at which the quadratic rises if c < 0, and falls otherwise: where a tie makes c zero to
-    rounding, both of them may lie in [0, 1].
+    Of the two roots it is the one at which the quadratic rises if c < 0, and falls otherwise: where a tie makes c zero
+    to rounding, both of them may lie in [0, 1].
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         q = -0.5 * (b + np.copysign(np.sqrt(np.maximum(b * b - 4 * a * c, 0)), b))
