@@ -12,10 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from sigad.blackbox import BlackBox, Detect, as_given, twice
 from sigad.checks import real_array, whole_number
 from sigad.errors import DetectorError, InvalidInputError
-from sigad.inference import region as rg
 from sigad.inference.hypothesis import Hypothesis
 from sigad.inference.lattice import Lattice, as_lattice
-from sigad.inference.result import NOT_SELECTED, TESTED, TOLERANCE, Decision, TestResult, Tolerance
+from sigad.inference.result import TOLERANCE, Decision, TestResult, Tolerance
 from sigad.inference.ties import require_no_copies
 from sigad.inference.truncated import Null, of_statistics
 from sigad.knn.covariance import KnnCovariance, checked, standardised
@@ -177,21 +176,13 @@ def instance_test(
     hypothesis = InstanceHypothesis.of(data, normal, flags, covariance=covariance, nearest=nearest)
     require_no_copies(np.concatenate([data[None], normal]), [0, *(1 + np.flatnonzero(hypothesis.inside))])
     flagged = bool(twice(lambda: flags(data[None], [normal]))[0])
+    selection = InstanceSelection(flagged, tuple(np.flatnonzero(hypothesis.inside).tolist()))
     found = run(hypothesis, tolerance=enough) if flagged else None
-    nan = float("nan")
-    return InstanceResult(
-        status=TESTED if flagged else NOT_SELECTED,
-        statistic=hypothesis.statistic if flagged else nan,
-        p_value=found.p_value if found else nan,
-        p_low=found.p_low if found else nan,
-        p_high=found.p_high if found else nan,
-        region=found.region if found else rg.EMPTY,
-        selection=InstanceSelection(flagged, tuple(np.flatnonzero(hypothesis.inside).tolist())),
-        n_evaluations=found.n_evaluations if found else 0,
-        seconds=time.perf_counter() - started,
-        difference=hypothesis.difference,
-        own_weight=found.own_weight if found else nan,
-    )
+    difference, seconds = hypothesis.difference, time.perf_counter() - started
+    if found is None:
+        return InstanceResult.not_selected(selection, seconds, difference=difference, own_weight=float("nan"))
+    own = {"difference": difference, "own_weight": found.own_weight}
+    return InstanceResult.of_search(found, hypothesis.statistic, selection, seconds, **own)
 
 
 class _Fixed:

@@ -11,13 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from sigad.blackbox import BlackBox, Detect, twice
 from sigad.checks import real_array, real_number
 from sigad.errors import InvalidInputError
-from sigad.inference import region as rg
 from sigad.inference.contrast import Contrast, linear_contrast, multiply
 from sigad.inference.covariance import Covariance
 from sigad.inference.estimated import EstimatedScale
 from sigad.inference.hypothesis import Hypothesis
 from sigad.inference.lattice import Lattice, as_lattice
-from sigad.inference.result import NOT_SELECTED, TESTED, TOLERANCE, Decision, TestResult, Tolerance
+from sigad.inference.result import TOLERANCE, Decision, TestResult, Tolerance
 from sigad.inference.truncated import Alternative, Null, check_alternative
 
 
@@ -129,39 +128,20 @@ def selective_test(
     weights = contrast(selection.copy()) if callable(contrast) else contrast
     if weights is None:
         nan = float("nan")
-        return SelectiveResult(
-            status=NOT_SELECTED,
-            statistic=nan,
-            p_value=nan,
-            p_low=nan,
-            p_high=nan,
-            region=rg.EMPTY,
-            selection=selection,
-            n_evaluations=0,
-            seconds=time.perf_counter() - started,
-            effect=nan,
-            confidence_interval=(nan, nan),
-            own_weight=nan,
-        )
+        nothing = {"effect": nan, "confidence_interval": (nan, nan), "own_weight": nan}
+        return SelectiveResult.not_selected(selection, time.perf_counter() - started, **nothing)
     weights = real_array(weights, "contrast")
     if weights.shape != data.shape:
         raise InvalidInputError(f"the contrast has the shape {weights.shape}, x {data.shape}: they must be the same")
     line = linear_contrast(weights, float(weights.ravel() @ data.ravel()), covariance)
     hypothesis = SelectionHypothesis(detector, data, line, selection)
     found = run(hypothesis, alternative=alternative, tolerance=enough)
-    # Of an estimated scale no interval is computed; the whole line covers with any probability.
-    low, high = found.confidence_interval(level) if line.null == "normal" else (-np.inf, np.inf)
-    return SelectiveResult(
-        status=TESTED,
-        statistic=line.statistic,
-        p_value=found.p_value,
-        p_low=found.p_low,
-        p_high=found.p_high,
-        region=found.region,
-        selection=selection,
-        n_evaluations=found.n_evaluations,
-        seconds=time.perf_counter() - started,
+    return SelectiveResult.of_search(
+        found,
+        line.statistic,
+        selection,
+        time.perf_counter() - started,
         effect=line.effect,
-        confidence_interval=(low * line.standard_error, high * line.standard_error),
+        confidence_interval=line.confidence_interval(found, level),
         own_weight=found.own_weight,
     )

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sigad.errors import InvalidInputError
 from sigad.inference.covariance import Covariance, multiplication
 from sigad.inference.estimated import Estimated, EstimatedCovariance, EstimatedScale
+from sigad.inference.result import Found
 from sigad.inference.truncated import Null
 
 
@@ -32,6 +33,14 @@ class Contrast:
         """The data (m, *shape) at the points z (m,) of the line through x (*shape)."""
         steps = np.asarray(z, np.float64) - self.statistic
         return x + steps.reshape(-1, *[1] * self.direction.ndim) * self.direction
+
+    def confidence_interval(self, found: Found, level: float) -> tuple[float, float]:
+        """Selective confidence interval for the true effect, by what an engine found along the line.
+
+        Of an estimated scale none is computed: it is the whole line, which covers with any probability.
+        """
+        low, high = found.confidence_interval(level) if self.null == "normal" else (-np.inf, np.inf)
+        return low * self.standard_error, high * self.standard_error
 
 
 def linear_contrast(

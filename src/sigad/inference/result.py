@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sigad.checks import real_number
 from sigad.errors import InvalidInputError
-from sigad.inference.region import Region
+from sigad.inference.region import EMPTY, Region
 
 TESTED = "tested"
 NOT_SELECTED = "not_selected"
@@ -59,6 +59,29 @@ class Decision:
     def met(self, p_low: ArrayLike, p_high: ArrayLike) -> NDArray[np.bool_]:
         """Whether the bounds lie on one side of the level."""
         return (np.asarray(p_low) > self.level) | (np.asarray(p_high) <= self.level)
+
+
+class Found(Protocol):
+    """What an engine found along the line."""
+
+    @property
+    def p_value(self) -> float: ...
+
+    @property
+    def p_low(self) -> float: ...
+
+    @property
+    def p_high(self) -> float: ...
+
+    @property
+    def region(self) -> Region: ...
+
+    @property
+    def n_evaluations(self) -> int: ...
+
+    def confidence_interval(self, level: float = ...) -> tuple[float, float]:
+        """Selective confidence interval for the mean of the statistic (normal null)."""
+        ...
 
 
 class ArraysCompare:
@@ -129,6 +152,19 @@ class TestResult(ArraysCompare):
             f"{self.n_evaluations} evaluations, {self.seconds:.3g} s",
         ]
         return f"{type(self).__name__}({self.status})\n  " + "\n  ".join(lines)
+
+    @classmethod
+    def not_selected(cls, selection: Any, seconds: float, **more: Any) -> Self:
+        """The result where the detector found nothing: numbers are NaN, the region is empty; ``more`` fields of a
+        child."""
+        nan = float("nan")
+        return cls(NOT_SELECTED, nan, nan, nan, nan, EMPTY, selection, 0, seconds, **more)
+
+    @classmethod
+    def of_search(cls, found: Found, statistic: float, selection: Any, seconds: float, **more: Any) -> Self:
+        """The result of a test by what an engine found along the line; ``more`` fields of a child."""
+        p = found.p_value, found.p_low, found.p_high
+        return cls(TESTED, statistic, *p, found.region, selection, found.n_evaluations, seconds, **more)
 
     def _details(self) -> list[str]:
         """Lines that a child adds when printed."""

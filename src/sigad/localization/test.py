@@ -13,14 +13,13 @@ from torch import Tensor, nn
 
 from sigad.checks import flag, real_array, real_number, whole_number
 from sigad.errors import InvalidInputError
-from sigad.inference import region as rg
 from sigad.inference.contrast import multiply
 from sigad.inference.covariance import Covariance
 from sigad.inference.engines import engine_of, way_out
 from sigad.inference.estimated import EstimatedScale
 from sigad.inference.hypothesis import require_piecewise_linear
 from sigad.inference.lattice import Lattice
-from sigad.inference.result import NOT_SELECTED, TESTED, TOLERANCE, Decision, TestResult, Tolerance
+from sigad.inference.result import TESTED, TOLERANCE, Decision, TestResult, Tolerance
 from sigad.inference.ties import require_no_copies
 from sigad.inference.truncated import Alternative, check_alternative
 from sigad.localization.coarse import CoarseMap, parse_resolution
@@ -57,21 +56,8 @@ class LocalizationResult(TestResult):
     def nothing(cls, found: Localization, started: float) -> "LocalizationResult":
         """The result where no pixel was marked."""
         nan = float("nan")
-        return cls(
-            status=NOT_SELECTED,
-            statistic=nan,
-            p_value=nan,
-            p_low=nan,
-            p_high=nan,
-            region=rg.EMPTY,
-            selection=found,
-            n_evaluations=0,
-            seconds=time.perf_counter() - started,
-            effect=nan,
-            confidence_interval=(nan, nan),
-            searched=(nan, nan),
-            tested=found.mask,
-        )
+        nothing = {"effect": nan, "confidence_interval": (nan, nan), "searched": (nan, nan)}
+        return cls.not_selected(found, time.perf_counter() - started, **nothing, tested=found.mask)
 
     def _details(self) -> list[str]:
         low, high = self.confidence_interval
@@ -203,20 +189,13 @@ def localization_test(
         line = contrast(mask, x, x_ref, covariance)
         hypothesis = MaskHypothesis(detector, x, found.mask, line, memory_budget, coarse)
         result = run(hypothesis, alternative=alternative, tolerance=tolerance)
-        # Of an estimated scale no interval is computed; the whole line covers with any probability.
-        low, high = result.confidence_interval(level) if line.null == "normal" else (-np.inf, np.inf)
-        return LocalizationResult(
-            status=TESTED,
-            statistic=line.statistic,
-            p_value=result.p_value,
-            p_low=result.p_low,
-            p_high=result.p_high,
-            region=result.region,
-            selection=Localization(mask, found.scores) if per_region else found,
-            n_evaluations=result.n_evaluations,
-            seconds=time.perf_counter() - started,
+        return LocalizationResult.of_search(
+            result,
+            line.statistic,
+            Localization(mask, found.scores) if per_region else found,
+            time.perf_counter() - started,
             effect=line.effect,
-            confidence_interval=(low * line.standard_error, high * line.standard_error),
+            confidence_interval=line.confidence_interval(result, level),
             searched=result.searched,
             tested=mask,
         )
