@@ -106,15 +106,17 @@ def main() -> None:
 
 
 def summary(path: Path) -> None:
-    """Rejection rates at 0.05 of every size, signal and resolution, and uniformity without a signal."""
+    """Rejection rates at 0.05 of every size, signal, resolution and spacing, and uniformity without a signal."""
     data = np.genfromtxt(path, delimiter=",", names=True, dtype=None, encoding="utf-8")
-    for size, signal, resolution in sorted(set(zip(data["size"], data["signal"], data["resolution"], strict=True))):
+    keys = ("size", "signal", "resolution", "spacing")
+    for size, signal, resolution, spacing in sorted(set(zip(*(data[key] for key in keys), strict=True))):
         some = (data["size"] == size) & (data["signal"] == signal) & (data["resolution"] == resolution)
-        some &= (data["status"] == "tested") & (data["null_true"] == (signal == 0))
+        some &= (data["spacing"] == spacing) & (data["status"] == "tested") & (data["null_true"] == (signal == 0))
         p, naive = data["p_value"][some], data["naive"][some]
         low, high = clopper_pearson((p <= 0.05).sum(), len(p))
-        line = f"{size} x {size}, signal {signal}, blocks of {resolution}: {len(p)} tested, {np.mean(p <= 0.05):.3f} "
-        line += f"[{low:.3f}, {high:.3f}], naive {np.mean(naive <= 0.05):.3f}"
+        engine = f"spacing {spacing}" if spacing else "exact engine"
+        line = f"{size} x {size}, signal {signal}, blocks of {resolution}, {engine}: {len(p)} tested, "
+        line += f"{np.mean(p <= 0.05):.3f} [{low:.3f}, {high:.3f}], naive {np.mean(naive <= 0.05):.3f}"
         print(line, uniformity(p) if signal == 0 else "")
 
 
