@@ -123,7 +123,7 @@ def closed_form(seed):
         region = selection_region(found, condition_on_k=condition_on_k)[0]
     except NumericalError:
         own = (x[1:] == x[0]).all(axis=1).any()
-        assert own or along(np.array([1.0]))[1][0] < 1e-10, "refused without a tie"
+        assert own or along(np.array([1.0]))[1][0] <= ROUNDING, "refused without a tie"
         return "tied"
     region = region[region[:, 0] < region[:, 1]]
     r = points(region, 0.0, 6.0, rng, 1.0)

@@ -152,6 +152,21 @@ def test_single_precision_then_float64_polish_finds_the_same_end_points():
                 assert found[which == i].ravel()[side] == pytest.approx(truth[side], abs=1e-9)
 
 
+def test_a_module_of_constants_in_double_precision_says_so_in_single():
+    """torch multiplies matrices of one precision only; an error that is the module's own stays as it is."""
+    x, constant = torch.ones(3, dtype=torch.float64), torch.ones(1, 3, dtype=torch.float64)
+
+    def mixed(x):
+        return F.relu(x) + torch.tensordot(torch.ones(1, 3, dtype=x.dtype), constant, 2)
+
+    window = (-1.0, 1.0)
+    assert restrict(mixed, x, x, window, dtype=torch.float64)(0.5).tolist() == [4.5, 4.5, 4.5]
+    with pytest.raises(NumericalError, match="works in double precision only"):
+        restrict(mixed, x, x, window)
+    with pytest.raises(RuntimeError, match="size"):
+        restrict(lambda x: x + x.new_ones(4), x, x, window)
+
+
 def test_wrong_arguments():
     x = torch.zeros(3)
     for arguments in ((x, torch.zeros(2)), (x, x * torch.nan), ((x, x), (None, None)), ((x, x), (x,))):

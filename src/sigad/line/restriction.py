@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from sigad.errors import InvalidInputError, NumericalError, UnsupportedOperationError
+from sigad.errors import InvalidInputError, NumericalError, SigadError, UnsupportedOperationError
 from sigad.line import witness
 from sigad.line.fast.memory import WindowTooLong, give_back, metered, resident
 from sigad.line.function import Jumping, LineFunction
@@ -138,8 +138,15 @@ class Restriction:
             try:
                 result = self.module(*moving)
             except RuntimeError as error:
+                if isinstance(error, SigadError):
+                    raise
                 if "TorchScript" in str(error):  # which wraps the errors that end it
                     raise UnsupportedOperationError(_SCRIPTED) from error
+                if self.dtype == torch.float32 and self._answers_in_double(ends):
+                    # It holds constants in double precision, where torch wants all in one.
+                    raise NumericalError(
+                        f"the module works in double precision only ({error}); use dtype=torch.float64"
+                    ) from error
                 raise
             leaves, spec = tree_flatten(result)
             if any(isinstance(leaf, Jumping) for leaf in leaves):
@@ -187,6 +194,13 @@ class Restriction:
                 raise
             # It made a constant in double precision, which torch takes together with single precision here and there.
             return self._exact_answer(point)
+
+    def _answers_in_double(self, windows: Tensor) -> bool:
+        try:
+            self._exact_answer(witness.point_of(windows))
+        except RuntimeError:
+            return False
+        return True
 
     def _exact_answer(self, point: Tensor) -> list[Tensor]:
         exact = torch.float64
