@@ -1,9 +1,11 @@
 """Where whole images come from: BraTS, TCGA-LGG and MVTec AD in their true layouts, and mistakes in them."""
 
 import gzip
+import itertools
 import sys
 import types
 import zipfile
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -13,7 +15,7 @@ from PIL import Image
 from sigad.data import brats, lgg, mvtec
 from sigad.data.files import put_there
 from sigad.data.pictures import read_picture
-from sigad.data.stack import Preparation, prepare
+from sigad.data.stack import Preparation, Series, prepare
 from sigad.errors import InvalidInputError, MissingDataError, MissingPackageError
 from tests.data.volumes import SIDE, SLICES, stripped, write_brats, write_lgg, write_mvtec
 from tests.real_data import shared
@@ -94,16 +96,30 @@ def test_broken_volumes_are_named_together(tmp_path):
     pixels[0, 0, 0] = np.nan
     nib.save(nib.Nifti1Image(pixels, image.affine), files[3])
     files[4].write_bytes(gzip.compress(b"nothing"))
-    with pytest.raises(InvalidInputError) as caught:
-        list(brats.read_folder(tmp_path))
-    message = str(caught.value)
-    assert "5 volumes" in message and all(f"0000{i}-000" in message for i in range(5)) and "00005" not in message
-    for part in ("not on the grid", "orientation is not known", "not finite"):
-        assert part in message
-    for i in (0, 1):
+    for i in (6, 7):
+        write_brats(tmp_path, f"BraTS-GLI-0000{i}-000", rng)
         (tmp_path / f"BraTS-GLI-0000{i}-000" / f"BraTS-GLI-0000{i}-000-seg.nii.gz").unlink()
-    with pytest.raises(InvalidInputError, match=r"(?s)00000-000: no segmentation.*00001-000: no segmentation"):
+    write_brats(tmp_path, "BraTS-GLI-00008-000", rng)
+    good = []
+    with pytest.raises(InvalidInputError) as caught:
+        good.extend(brats.read_folder(tmp_path))
+    message = str(caught.value)
+    assert [one.group[-2:] for one in good] == ["05", "08"]
+    assert len(message.splitlines()) == 8 and all(f"0000{i}-000" in message for i in (0, 1, 2, 3, 4, 6, 7))
+    for part in ("not on the grid", "orientation is not known", "not finite", "7-000: no segmentation"):
+        assert part in message
+    with pytest.raises(InvalidInputError, match=r"(?s)00006-000: no segmentation.*00007-000: no segmentation"):
         brats.find(tmp_path)
+    # What the preparation finds by itself is told in the same error.
+    colour = Series("p", ["p"], np.ones((1, 3, 4, 4)), np.zeros((1, 4, 4), bool), np.ones((1, 4, 4), bool))
+    twice = [replace(colour, names=[name], testing=role) for name, role in (("q", True), ("r", False))]
+    with pytest.raises(InvalidInputError) as caught:
+        every = itertools.chain([colour, *twice], brats.read_folder(tmp_path))
+        prepare(every, Preparation(size=4, brain="given"), name="all", seed=0)
+    told = str(caught.value)
+    for part in ("p: for testing in one series and not in another", "BraTS-GLI-00005: 1 channels, others have 3"):
+        assert part in told
+    assert all(line in told for line in message.splitlines()[1:])
     with pytest.raises(MissingDataError, match="no FLAIR volumes"):
         brats.find(tmp_path / "empty")
 
@@ -189,12 +205,15 @@ def test_lgg_mistakes_are_named_together(tmp_path):
     small.save(place / "TCGA_CS_4940_19960909_3_mask.tif")
     cut = place / "TCGA_CS_4940_19960909_7.tif"
     cut.write_bytes(cut.read_bytes()[:200])
-    with pytest.raises(InvalidInputError, match=r"(?s)2 files.*_3\.tif.*_7\.tif"):
-        list(lgg.read_folder(tmp_path))
     (place / "TCGA_CS_4940_19960909_5_mask.tif").unlink()
     (place / "notes.tif").write_bytes(b"")
-    with pytest.raises(InvalidInputError, match=r"(?s)2 files.*_5_mask\.tif: missing.*notes\.tif: not a name"):
-        next(lgg.read_folder(tmp_path))
+    reading = lgg.read_folder(tmp_path)
+    assert next(reading).group == "TCGA_CS_4941_19960909"  # all slices of which can be used
+    with pytest.raises(
+        InvalidInputError, match=r"(?s)4 files.*_5_mask\.tif: missing.*notes\.tif: not a name"
+    ) as caught:
+        next(reading)
+    assert "_3.tif" in str(caught.value) and "_7.tif" in str(caught.value)
 
 
 def test_whole_images_in_the_layout_of_mvtec(tmp_path):
@@ -214,12 +233,13 @@ def test_mvtec_mistakes_are_named_together(tmp_path):
     Image.fromarray(np.zeros((20, 24, 3), np.uint8)).save(folder / "train/good/003.png")  # another size
     cut = folder / "test/good/001.png"
     cut.write_bytes(cut.read_bytes()[:300])
-    with pytest.raises(InvalidInputError, match=r"(?s)2 of the files.*003\.png.*24x20.*001\.png"):
-        list(mvtec.read_pictures(folder))
     for i in (0, 2):
         (folder / f"ground_truth/crack/00{i}_mask.png").unlink()
-    with pytest.raises(InvalidInputError, match=r"(?s)000_mask\.png: missing.*002_mask\.png: missing"):
-        next(mvtec.read_pictures(folder))
+    good = []
+    with pytest.raises(InvalidInputError, match=r"(?s)4 of the files.*003\.png.*24x20.*001\.png") as caught:
+        good.extend(mvtec.read_pictures(folder))
+    assert len(good) == 12 - 1 + 4 - 1 + 3 - 2
+    assert all(f"00{i}_mask.png: missing" in str(caught.value) for i in (0, 2))
     with pytest.raises(MissingDataError, match="no images"):
         next(mvtec.read_pictures(tmp_path / "none"))
 

@@ -145,6 +145,8 @@ def test_one_error_names_everything_that_is_wrong(patients):
     message = str(caught.value)
     for part in ("p00: pixels that are not finite", "p01: masks must be", "p02: 3 channels, others have 1"):
         assert part in message
+    with pytest.raises(InvalidInputError, match=r"(?s)p00: it comes without.*p01: it comes without"):
+        prepare(patients, dataclasses.replace(BRAIN, brain="given"), name="made", seed=0)
     assert "p03: p03_0: a second image of this name" in message
     with pytest.raises(InvalidInputError, match=r"too few: none is left for"):
         prepare(patients[:3], BRAIN, name="made", seed=0)

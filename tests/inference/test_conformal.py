@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sigad.errors import InvalidInputError
 from sigad.inference.conformal import detection_conditional, unconditional
+from sigad.inference.multiple import benjamini_hochberg
 
 
 def leave_one_out(scores, detected, weights, function, **options):
@@ -134,7 +135,7 @@ def test_wrong_input(changes, message):
 @pytest.mark.parametrize("noise", ["student", "mixture"])
 def test_valid_where_the_gaussian_test_is_not(noise):
     # 4,000 detections of normals with 50 calibration scores each: P(rate > 0.05 + 0.012) < 3e-4 if p is exact.
-    # benchmarks/conformal_noise.py has more trials and the figure.
+    # docs/figures/conformal_noise.py has more trials and the figure.
     rng = np.random.default_rng(7)
     draw = {
         "student": lambda shape: rng.standard_t(3, shape) / np.sqrt(3),
@@ -172,14 +173,15 @@ def test_agrees_with_nonconform():
 def test_agrees_with_nonconform_on_its_example_of_discovery():
     nonconform = pytest.importorskip("nonconform", reason="nonconform is not installed (needs Python 3.12)")
     forest = pytest.importorskip("sklearn.ensemble").IsolationForest
-    # The quick start of its README.
+    # The quick start of its README (2.0.0).
     rng = np.random.default_rng(42)
     x_train = rng.normal(size=(3_000, 2))
     x_test = np.vstack([rng.normal(size=(200, 2)), rng.normal(loc=5.0, size=(20, 2))])
     detector = nonconform.ConformalDetector(
         detector=forest(random_state=42), strategy=nonconform.Split(n_calib=1_000), seed=42
     ).fit(x_train)
-    detector.select(x_test, alpha=0.05)
+    discoveries = detector.select(x_test, alpha=0.05)
     result = detector.last_result
     ours = detection_conditional(result.test_scores, result.calib_scores)
     np.testing.assert_array_equal(ours.p_value, result.p_values)
+    np.testing.assert_array_equal(benjamini_hochberg(ours.p_value) <= 0.05, discoveries)

@@ -125,7 +125,13 @@ def find(folder: str | Path) -> list[Examination]:
     InvalidInputError
         that names every one with several volumes of a kind, or without a segmentation.
     """
-    folder = Path(folder)
+    found, wrong = _examinations(Path(folder))
+    _raise(wrong, folder)
+    return found
+
+
+def _examinations(folder: Path) -> tuple[list[Examination], list[str]]:
+    """The examinations below a folder, and what is wrong with others."""
     files = sorted(p for p in folder.rglob("*.nii*") if p.is_file() and p.name.endswith((".nii", ".nii.gz")))
     found, wrong = [], []
     for place in dict.fromkeys(file.parent for file in files):
@@ -142,11 +148,14 @@ def find(folder: str | Path) -> list[Examination]:
             found.append(Examination(place.name, patient, flair[0], labels[0], brain[0] if brain else None))
     twice = {e.name for e in found if sum(e.name == other.name for other in found) > 1}
     wrong += [f"{name}: several folders of this name" for name in sorted(twice)]
+    if not found and not wrong:
+        raise MissingDataError(f"{folder} holds no FLAIR volumes (names that end in -t2f.nii.gz or _flair.nii.gz)")
+    return [one for one in found if one.name not in twice], wrong
+
+
+def _raise(wrong: list[str], folder: str | Path) -> None:
     if wrong:
         raise InvalidInputError(f"{folder} cannot be used:\n" + "\n".join(f"  {line}" for line in wrong))
-    if not found:
-        raise MissingDataError(f"{folder} holds no FLAIR volumes (names that end in -t2f.nii.gz or _flair.nii.gz)")
-    return found
 
 
 def read_folder(folder: str | Path) -> Iterator[Series]:
@@ -158,11 +167,11 @@ def read_folder(folder: str | Path) -> Iterator[Series]:
     Raises
     ------
     InvalidInputError
-        as :func:`find`, before the first one; after the last one, for every volume that is truncated or otherwise
-        broken, whose orientation is not known, or that is not on the same grid as its segmentation.
+        after the last one: for what :func:`find` names, and every volume that is truncated or otherwise broken, whose
+        orientation is not known, or that is not on the same grid as its segmentation. These are left out.
     """
-    wrong = []
-    for one in find(folder):
+    examinations, wrong = _examinations(Path(folder))
+    for one in examinations:
         faults: list[str] = []
         paths = (one.flair, one.labels, *([one.brain] if one.brain else []))
         volumes = [volume for path in paths if (volume := _volume(path, faults)) is not None]
@@ -172,16 +181,13 @@ def read_folder(folder: str | Path) -> Iterator[Series]:
                 if pixels.shape != volumes[0][0].shape or not np.allclose(grid, other, atol=_SAME_GRID):
                     faults.append(f"{path}: not on the grid of {one.flair.name}")
         wrong += faults
-        if wrong:
-            continue  # nothing will be used: only look for more that is wrong
+        if faults:
+            continue
         flair, labels, *brain = (pixels for pixels, _ in volumes)
         brain = brain[0] > 0.5 if brain else flair != 0
         names = [f"{one.name}_{k:03d}" for k in range(len(flair))]
         yield Series(one.patient, names, flair[:, None], labels > 0.5, brain)
-    if wrong:
-        raise InvalidInputError(
-            f"{len(wrong)} volumes of {folder} cannot be used:\n" + "\n".join(f"  {line}" for line in wrong)
-        )
+    _raise(wrong, folder)
 
 
 def _volume(path: Path, faults: list[str]) -> tuple[NDArray[np.float32], NDArray[np.float64]] | None:

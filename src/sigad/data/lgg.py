@@ -75,14 +75,14 @@ def read_folder(folder: str | Path) -> Iterator[Series]:
     Raises
     ------
     InvalidInputError
-        before the first patient, for every slice without a mask or with a name that is not understood; after the last
-        one, for every file that could not be read or has another size than the patient's others.
+        after the last patient, for every slice without a mask or with a name that is not understood, and every file
+        that could not be read or has another size than the patient's others. Their patients are left out.
     MissingDataError
         for a folder without patients.
     """
     folder = Path(folder)
     patients: dict[str, dict[int, Path]] = {}
-    wrong = []
+    wrong, spoilt = [], set()
     for file in sorted(folder.glob("TCGA_*/*.tif")):
         if file.stem.endswith("_mask"):
             continue
@@ -91,10 +91,11 @@ def read_folder(folder: str | Path) -> Iterator[Series]:
             wrong.append(f"{file}: not a name like TCGA_CS_4941_19960909_12.tif")
         elif not _mask(file).is_file():
             wrong.append(f"{_mask(file)}: missing")
+            spoilt.add(match["patient"])
         else:
             patients.setdefault(match["patient"], {})[int(match["slice"])] = file
-    _raise(wrong, folder)
     if not patients:
+        _raise(wrong, folder)
         raise MissingDataError(f"{folder} holds no slices TCGA_.../TCGA_..._<slice>.tif: is it the folder kaggle_3m?")
     for patient, slices in patients.items():
         files = [slices[number] for number in sorted(slices)]
@@ -104,13 +105,15 @@ def read_folder(folder: str | Path) -> Iterator[Series]:
                 image, mask = read_picture(file), read_picture(_mask(file))
             except InvalidInputError as error:
                 wrong.append(str(error))
+                spoilt.add(patient)
                 continue
             if image.shape[1:] != mask.shape[1:] or (images and images[0].shape != image[:1].shape):
                 wrong.append(f"{file}: {image.shape[1:]} pixels, not those of its mask or of the patient's first slice")
+                spoilt.add(patient)
                 continue
             images.append(image[FLAIR : FLAIR + 1] if len(image) > 1 else image)
             masks.append(mask.max(0) > 127)
-        if not wrong:
+        if patient not in spoilt:
             yield Series(patient, [file.stem for file in files], np.stack(images), np.stack(masks))
     _raise(wrong, folder)
 

@@ -181,8 +181,8 @@ def read_pictures(folder: str | Path) -> Iterator[Series]:
     MissingDataError
         for a folder without normal training images.
     InvalidInputError
-        before the first image, for every missing mask; after the last one, for every file that cannot be read or has
-        another size than the first.
+        after the last image, for every missing mask, and every file that cannot be read or has another size than the
+        first; what is wrong is not among the images.
     """
     folder = Path(folder)
     files = {
@@ -198,13 +198,13 @@ def read_pictures(folder: str | Path) -> Iterator[Series]:
     }
     if not any(file.parent == folder / "train" / "good" for file in files):
         raise MissingDataError(f"{folder / 'train' / 'good'} holds no images")
-    wrong = [f"{mask}: missing" for mask in masks.values() if not mask.is_file()]
-    _raise(wrong, folder)
-    usual = None
+    missing = {mask for mask in masks.values() if not mask.is_file()}
+    wrong, usual = [f"{mask}: missing" for mask in sorted(missing)], None
     for file in files:
         try:
             image = read_picture(file)
-            mask = read_picture(masks[file]) if file in masks else np.zeros_like(image)
+            known = file in masks and masks[file] not in missing
+            mask = read_picture(masks[file]) if known else np.zeros_like(image)
         except InvalidInputError as error:
             wrong.append(str(error))
             continue
@@ -212,7 +212,7 @@ def read_pictures(folder: str | Path) -> Iterator[Series]:
         if image.shape[1:] != usual or mask.shape[1:] != usual:
             sizes = " and ".join(f"{array.shape[2]}x{array.shape[1]}" for array in (image, mask))
             wrong.append(f"{file} and its mask: {sizes} pixels, others have {usual[1]}x{usual[0]}")
-        if not wrong:
+        elif known or file not in masks:
             name = str(file.relative_to(folder))
             yield Series(name, [name], image[None], mask.max(0)[None] > 0, testing=file.parent.parent.name == "test")
     _raise(wrong, folder)

@@ -237,26 +237,30 @@ def prepare(
     Raises
     ------
     InvalidInputError
-        that names every series that cannot be used (two images of one name, shapes that do not fit, numbers that are
-        not finite), and roles for which no patient is left.
+        that names every file that the source could not read, every series that cannot be used (two images of one name,
+        shapes that do not fit, numbers that are not finite, no mask of the brain where it should be given, a patient
+        who is for testing in one and not in another), and roles for which no patient is left.
     """
     unknown = set(shares) ^ set(ROLES)
     if unknown or not all(0 <= share <= 1 for share in shares.values()):
         raise InvalidInputError(f"shares must be between 0 and 1, for each of {', '.join(ROLES)}")
     wrong, left_out, kept, seen, testing = [], [], [], set(), {}
     shape = None
-    for one in series:
-        found = _faults(one)
+    for one in _readable(series, wrong):
+        found = _faults(one, how)
         found += [f"{title}: a second image of this name" for title in one.names if title in seen]
         seen.update(one.names)
         channels = one.pixels.shape[1] if one.pixels.ndim == 4 and not how.gray else None
         if not found and shape not in (None, channels):
             found.append(f"{channels} channels, others have {shape}")
+        if testing.setdefault(one.group, one.testing) != one.testing:
+            found.append("for testing in one series and not in another: images of one patient have one role")
         if found:
             wrong += [f"{one.group}: {fault}" for fault in found]
             continue
         shape = channels
-        testing[one.group] = one.testing
+        if wrong:
+            continue  # nothing will be used: only look for more that is wrong
         for item in _prepared(one, how):
             (left_out if isinstance(item, Record) else kept).append(item)
     if not kept and not wrong:
@@ -281,7 +285,15 @@ def prepare(
     return ImageStack(name, images, masks, brains, titles, groups, roles, tuple(left_out))
 
 
-def _faults(one: Series) -> list[str]:
+def _readable(series: Iterable[Series], wrong: list[str]) -> Iterable[Series]:
+    """The series of a source; what it could not read is added to what is wrong, when it says so."""
+    try:
+        yield from series
+    except InvalidInputError as error:
+        wrong.append(str(error))
+
+
+def _faults(one: Series, how: Preparation) -> list[str]:
     """What makes a series unusable."""
     pixels, masks, count = one.pixels, one.masks, len(one.names)
     if pixels.ndim != 4 or len(pixels) != count or not count:
@@ -291,6 +303,8 @@ def _faults(one: Series) -> list[str]:
         found.append(f"masks must be boolean of shape {expected}, not {masks.dtype} {masks.shape}")
     if one.brain is not None and (one.brain.shape != expected or one.brain.dtype != bool):
         found.append(f"brain must be boolean of shape {expected}, not {one.brain.dtype} {one.brain.shape}")
+    if one.brain is None and how.brain == "given":
+        found.append("it comes without a mask of the brain: set brain to head or found")
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         found.append("pixels that are not finite")
     return found
@@ -329,8 +343,7 @@ def _brains(one: Series, how: Preparation) -> NDArray[np.bool_]:
     if how.brain == "none":
         return np.ones((len(one.names), *one.pixels.shape[2:]), bool)
     if how.brain == "given":
-        if one.brain is None:
-            raise InvalidInputError(f"{one.group} comes without a brain mask: set brain to head or found")
+        assert one.brain is not None, "a fault that stops the preparation"
         return one.brain
     find = head_mask if how.brain == "head" else brain_mask
     return np.array([find(image.mean(0)) for image in one.pixels])
