@@ -10,6 +10,8 @@ from scipy.linalg import toeplitz
 from sigad import diagnose, knn_test
 from sigad.data.patch_noise import estimate
 from sigad.errors import InvalidInputError
+from sigad.inference.covariance import AutoregressiveCovariance
+from sigad.inference.estimated import EstimatedCovariance
 
 DENSE = toeplitz(0.6 ** np.arange(6.0))
 
@@ -94,16 +96,24 @@ def test_images_noise_models_table_and_picture():
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "message"),
     [
-        {"normals": np.ones((5, 2))},
-        {"normals": np.full((40, 2), np.nan)},
-        {"covariance": np.ones(3)},
-        {"alpha": 0.0},
-        {"refusal": 0.01},
-        {"test": lambda _: 2.0},
+        ({"normals": np.ones((5, 2))}, "at least 16"),
+        ({"normals": np.empty((40, 0))}, "at least 16"),
+        ({"normals": np.full((40, 2), np.nan)}, "finite"),
+        ({"covariance": np.ones(3)}, "covariance"),
+        ({"covariance": EstimatedCovariance(np.random.default_rng(0).normal(size=(9, 3)))}, "pass its matrix"),
+        ({"covariance": AutoregressiveCovariance()}, "pass its matrix"),
+        ({"alpha": 0.0}, "alpha"),
+        ({"alpha": "0.05"}, "alpha"),
+        ({"refusal": 0.01}, "refusal"),
+        ({"test": "knn"}, "function of an instance"),
+        ({"test": lambda x: x.nothing}, "AttributeError"),
+        ({"test": lambda _: 2.0}, "one p_value"),
+        ({"test": lambda _: None}, "one p_value"),
+        ({"test": lambda _: np.ones(3)}, "one p_value"),
     ],
 )
-def test_wrong_input(changes):
-    with pytest.raises(InvalidInputError):
+def test_wrong_input(changes, message):
+    with pytest.raises(InvalidInputError, match=message):
         diagnose(**{"normals": rows(0), "covariance": DENSE} | changes)

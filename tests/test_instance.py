@@ -129,6 +129,8 @@ def test_images_in_torch():
         ({"detect": lambda batch: np.square(batch).sum(1)}, DetectorError, "bool"),
         ({"detect": lambda batch: batch > 0}, DetectorError, "bool"),
         ({"detect": None, "fit": lambda normal: normal.nothing}, DetectorError, "fitting"),
+        ({"detect": None, "fit": lambda normal: None}, InvalidInputError, "function of a batch, not NoneType"),
+        ({"memory_budget": -1}, InvalidInputError, "memory_budget"),
         ({"detect": lambda batch: np.random.rand(len(batch)) > 0.5}, DetectorError, "random"),  # noqa: NPY002
     ],
 )

@@ -182,21 +182,27 @@ def test_seeded_randomness_is_allowed():
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "message"),
     [
-        {"x": np.array([np.nan, 1.0])},
-        {"contrast": np.zeros(2)},
-        {"contrast": np.ones(3)},
-        {"covariance": -1.0},
-        {"covariance": np.ones(3)},
-        {"engine": "exact"},
-        {"level": 1.0},
+        ({"x": np.array([np.nan, 1.0])}, "x must be finite"),
+        ({"x": None}, "x must be given"),
+        ({"detect": "iforest"}, "function of a batch, not str"),
+        ({"contrast": np.zeros(2)}, "no variance"),
+        ({"contrast": np.ones(3)}, "the same"),
+        ({"contrast": None}, "contrast must be"),
+        ({"contrast": lambda mask: mask.nothing}, "AttributeError"),
+        ({"covariance": -1.0}, "positive"),
+        ({"covariance": np.ones(3)}, "covariance"),
+        ({"engine": "exact"}, "engine"),
+        ({"level": 1.0}, "level"),
+        ({"memory_budget": "1GB"}, "memory_budget"),
+        ({"memory_budget": 0}, "memory_budget"),
     ],
 )
-def test_bad_arguments(change):
-    given = {"x": np.array([1.0, 2.0]), "contrast": np.array([1.0, 0.0]), "covariance": 1.0} | change
-    with pytest.raises(InvalidInputError):
-        selective_test(detect=lambda batch: batch > 0, **given)
+def test_bad_arguments(change, message):
+    given = {"detect": lambda batch: batch > 0, "contrast": np.array([1.0, 0.0]), "covariance": 1.0} | change
+    with pytest.raises(InvalidInputError, match=message):
+        selective_test(given.pop("x", np.array([1.0, 2.0])), **given)
 
 
 def test_a_scale_that_was_estimated():

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sigad.errors import DetectorError
+from sigad.checks import whole_number
+from sigad.errors import DetectorError, InvalidInputError
 
 Detect = Callable[[Any], Any]
 """A batch of data (m, *shape), of the kind in which the data under test were given, -> selections (m, ...)."""
@@ -25,9 +26,20 @@ class BlackBox:
     like : the data under test. Batches are arrays of its kind, precision and device; NumPy in double precision for
         everything but floating-point arrays and tensors.
     memory_budget : bytes for a batch and what the detector makes of it.
+
+    Raises
+    ------
+    InvalidInputError
+        for a detector that cannot be called, and a budget that is no number of bytes.
     """
 
     def __init__(self, detect: Detect, like: Any, *, memory_budget: int = 2**30):
+        if not callable(detect):
+            raise InvalidInputError(
+                f"the detector must be a function of a batch, not {type(detect).__name__}; one of PyOD or scikit-learn "
+                "becomes such a function by sigad.models.adapters.outliers.flags"
+            )
+        memory_budget = whole_number(memory_budget, "memory_budget", least=1)
         self.detect, self.like = detect, like
         item = np.shape(like) if not isinstance(like, torch.Tensor) else tuple(like.shape)
         self.batch = max(1, memory_budget // (WORKSPACE * 8 * max(1, int(np.prod(item)))))

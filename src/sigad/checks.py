@@ -15,6 +15,10 @@ def real_array(value: Any, name: str, *, infinite: bool = False) -> NDArray[np.f
     (whose imaginary part would be lost), what is no array of numbers, and values that are not finite; with
     ``infinite``, only for NaN.
     """
+    if value is None:
+        raise InvalidInputError(f"{name} must be given as numbers, not None")
+    if hasattr(value, "toarray"):
+        raise InvalidInputError(f"{name} is a sparse matrix: pass {name}.toarray()")
     if np.ma.isMaskedArray(value) and np.ma.is_masked(value):
         raise InvalidInputError(f"{name} is a masked array: fill or impute the masked values first")
     if hasattr(value, "detach"):
@@ -48,6 +52,21 @@ def whole_number(value: Any, name: str, *, least: int) -> int:
     if number != int(number) or number < least:
         raise InvalidInputError(f"{name} must be a whole number, at least {least}, not {value!r}")
     return int(number)
+
+
+def share(value: Any, name: str) -> float:
+    """A number between 0 and 1, neither of which it may be; raises InvalidInputError, naming the argument."""
+    number = real_number(value, name)
+    if not 0 < number < 1:
+        raise InvalidInputError(f"{name} must lie between 0 and 1, not {value}")
+    return number
+
+
+def generator(value: Any, name: str = "rng") -> np.random.Generator:
+    """A NumPy generator; raises InvalidInputError, naming the argument, for seeds and other generators."""
+    if not isinstance(value, np.random.Generator):
+        raise InvalidInputError(f"{name} must be a generator, such as numpy.random.default_rng(0), not {value!r}")
+    return value
 
 
 def flag(value: Any, name: str) -> bool:

@@ -7,9 +7,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sigad.checks import real_array
-from sigad.errors import InvalidInputError
+from sigad.checks import real_array, real_number, share
+from sigad.errors import InvalidInputError, SigadError
 from sigad.inference.covariance import Covariance, whitened
+from sigad.inference.estimated import Estimated
 from sigad.optional import needs
 
 Verdict = Literal["holds", "undecided", "refused"]
@@ -142,7 +143,7 @@ def diagnose(
     normals : (m, *shape) normal rows, patches or images, used for nothing else: neither for covariance, threshold or
         training, nor to choose among tests.
     covariance : of one instance, as the test gets it: a variance, (n,) variances, an (n, n) matrix, or an object that
-        has ``whiten`` (such as :class:`~sigad.data.patch_noise.Noise`).
+        has ``whiten`` (such as :class:`~sigad.data.patch_noise.Noise`). Of an estimate, the ``matrix``.
     test : from an instance (*shape) to its result, or its p-value (NaN where nothing was detected):
         ``lambda x: knn_test(x, x_train, ...)``.
     alpha : level of the test.
@@ -151,20 +152,28 @@ def diagnose(
     Raises
     ------
     InvalidInputError
-        for fewer than 16 instances, NaN, a covariance that is not one, or p-values outside of [0, 1].
+        for fewer than 16 instances, NaN, a covariance that is not one, or a test that fails on an instance or gives
+        anything but a p-value in [0, 1].
     """
     normals = real_array(normals, "normals")
-    if normals.ndim < 2 or len(normals) < 2 * FEWEST:
-        raise InvalidInputError(f"normals must have shape (m, ...) with at least {2 * FEWEST} instances")
-    refusal = 2 * alpha if refusal is None else refusal
-    if not 0 < alpha <= refusal <= 1:
-        raise InvalidInputError("need 0 < alpha <= refusal <= 1")
+    if normals.ndim < 2 or len(normals) < 2 * FEWEST or not normals.size:
+        raise InvalidInputError(
+            f"normals must have shape (m, ...) with at least {2 * FEWEST} instances, not {normals.shape}"
+        )
+    alpha = share(alpha, "alpha")
+    refusal = min(2 * alpha, 1.0) if refusal is None else real_number(refusal, "refusal")
+    if not alpha <= refusal <= 1:
+        raise InvalidInputError(f"refusal must lie between alpha = {alpha:g} and 1, not {refusal:g}")
+    if test is not None and not callable(test):
+        raise InvalidInputError(
+            f"test must be a function of an instance, such as lambda x: knn_test(x, ...), not {type(test).__name__}"
+        )
     from scipy import stats  # slow to import
 
     residuals = _whitened_pairs(normals, covariance)
     lengths = np.square(residuals).sum(axis=1)
     n = residuals.shape[1]
-    p_values = np.array([_p_value(test(x)) for x in normals] if test is not None else [])
+    p_values = np.array([_p_value(test, x) for x in normals] if test is not None else [])
     found = p_values[~np.isnan(p_values)]
     rejected = int((found <= alpha).sum())
     low, high = stats.binomtest(rejected, len(found)).proportion_ci(0.95, "exact") if len(found) else (0.0, 1.0)
@@ -199,7 +208,10 @@ def _whitened_pairs(normals: NDArray[np.float64], covariance: Any) -> NDArray[np
     difference = (pairs[:, 0] - pairs[:, 1]) / np.sqrt(2)
     if hasattr(covariance, "whiten"):
         return covariance.whiten(difference)
-    if not isinstance(covariance, np.ndarray) and hasattr(covariance, "__matmul__") and not hasattr(covariance, "cpu"):
+    if isinstance(covariance, Estimated):
+        raise InvalidInputError("an estimate is no covariance to compare with: pass its matrix, or its variance")
+    # Arrays, frames and tensors have products too.
+    if hasattr(covariance, "__matmul__") and not hasattr(covariance, "__array__"):
         raise InvalidInputError("a covariance that is known by its products only cannot be whitened: pass its matrix")
     return whitened(difference, covariance)
 
@@ -218,8 +230,20 @@ def _anderson_darling(log_cdf: NDArray[np.float64], log_sf: NDArray[np.float64])
     return float((1 + larger.sum()) / 1000)
 
 
-def _p_value(result: Any) -> float:
-    p = float(getattr(result, "p_value", result))
-    if not (np.isnan(p) or 0 <= p <= 1):
-        raise InvalidInputError(f"the test must give a result with a p_value in [0, 1], or NaN, not {p}")
-    return p
+def _p_value(test: Callable[[NDArray[np.float64]], Any], x: NDArray[np.float64]) -> float:
+    """The p-value of an instance, NaN where nothing was detected."""
+    try:
+        result = test(x)
+    except SigadError:
+        raise
+    except Exception as error:
+        raise InvalidInputError(
+            f"the test failed on an instance of shape {x.shape}: {type(error).__name__}: {error}"
+        ) from error
+    p = getattr(result, "p_value", result)
+    try:
+        if np.ndim(p) == 0 and (np.isnan(p) or 0 <= p <= 1):
+            return float(p)
+    except (TypeError, ValueError):
+        pass
+    raise InvalidInputError(f"the test must give a result with one p_value in [0, 1], or NaN, not {p!r}")

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sigad.blackbox import BlackBox, Detect, twice
-from sigad.checks import real_array, real_number
-from sigad.errors import InvalidInputError
+from sigad.checks import real_array, share
+from sigad.errors import InvalidInputError, SigadError
 from sigad.inference.contrast import Contrast, linear_contrast, multiply
 from sigad.inference.covariance import Covariance
 from sigad.inference.estimated import EstimatedScale
@@ -119,13 +119,14 @@ def selective_test(
     """
     started, run, enough = time.perf_counter(), as_lattice(engine), Tolerance.of(tolerance)
     check_alternative(alternative)
-    if not 0 < real_number(level, "level") < 1:
-        raise InvalidInputError(f"level must lie between 0 and 1, not {level}")
+    level = share(level, "level")
+    if contrast is None:
+        raise InvalidInputError("contrast must be the weights of what is tested, or a function from selections to them")
     data = real_array(x, "x")
     multiply(covariance, np.zeros(data.size))  # checked before anything is selected
     detector = BlackBox(detect, x, memory_budget=memory_budget)
     selection = twice(lambda: detector(data[None])[0])
-    weights = contrast(selection.copy()) if callable(contrast) else contrast
+    weights = _contrast_of(contrast, selection) if callable(contrast) else contrast
     if weights is None:
         nan = float("nan")
         nothing = {"effect": nan, "confidence_interval": (nan, nan), "own_weight": nan}
@@ -145,3 +146,15 @@ def selective_test(
         confidence_interval=line.confidence_interval(found, level),
         own_weight=found.own_weight,
     )
+
+
+def _contrast_of(contrast: Callable[[NDArray], ArrayLike | None], selection: NDArray) -> ArrayLike | None:
+    try:
+        return contrast(selection.copy())
+    except SigadError:
+        raise
+    except Exception as error:
+        raise InvalidInputError(
+            f"the contrast failed for a selection of {selection.dtype} and shape {selection.shape}: "
+            f"{type(error).__name__}: {error}. It is a function from selections to weights in the shape of x"
+        ) from error

@@ -98,5 +98,11 @@ def test_mistakes():
         estimate(images, ["a", "a", "a", "b", "b", "b"], "diagonal")
     with pytest.raises(InvalidInputError, match="do not vary"):
         estimate(np.ones_like(images), alone(images), "diagonal")
+    with pytest.raises(InvalidInputError, match="components"):
+        estimate(images, alone(images), "components", components=-1)
+    with pytest.raises(InvalidInputError, match="kinds"):
+        choose(images, alone(images), np.ones((1, 4, 4), bool), seed=0, kinds=[])
+    with pytest.raises(InvalidInputError, match="folds"):
+        held_out(images, alone(images), "diagonal", np.ones((1, 4, 4), bool), seed=0, folds=1)
     with pytest.raises(InvalidInputError, match="none empty"):
         held_out(images, alone(images), "diagonal", np.zeros((1, 4, 4), bool), seed=0)

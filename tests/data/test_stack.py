@@ -154,6 +154,35 @@ def test_one_error_names_everything_that_is_wrong(patients):
         prepare([Series("e", ["e"], np.zeros((1, 1, 9, 9)), np.zeros((1, 9, 9), bool))], BRAIN, name="made", seed=0)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pixels": [[1.0]]}, "must be NumPy arrays"),
+        ({"names": "slice"}, "names a list of text"),
+        ({"pixels": 1j}, "real numbers"),
+        ({"testing": "yes"}, "testing must be"),
+    ],
+)
+def test_a_series_of_the_wrong_kind_is_named(patients, change, message):
+    first = patients[0]
+    change = {key: first.pixels * value if value == 1j else value for key, value in change.items()}
+    with pytest.raises(InvalidInputError, match=f"{first.group}: .*{message}"):
+        prepare([dataclasses.replace(first, **change), *patients[1:]], BRAIN, name="made", seed=0)
+    for series in (first, [first.pixels]):
+        with pytest.raises(InvalidInputError, match="images come as"):
+            prepare(series, BRAIN, name="made", seed=0)
+    with pytest.raises(InvalidInputError, match="seed"):
+        prepare(patients, BRAIN, name="made", seed=-1)
+
+
+def test_a_file_that_is_no_stack(tmp_path):
+    np.savez(tmp_path / "other.npz", a=1)
+    (tmp_path / "junk.npz").write_text("junk", encoding="utf-8")
+    for name in ("other.npz", "junk.npz"):
+        with pytest.raises(InvalidInputError, match=f"{name} cannot be read as a stack"):
+            ImageStack.load(tmp_path / name)
+
+
 def test_a_patient_in_two_roles_is_refused(patients):
     stack = prepare(patients, BRAIN, name="made", seed=1)
     train, test = (np.unique(stack.groups[stack.roles == role])[0] for role in ("train", "test"))
@@ -175,6 +204,10 @@ def test_a_patient_in_two_roles_is_refused(patients):
         {"intensity": "log"},
         {"per_group": 0},
         {"clip": 3.0},
+        {"size": (64, 64)},
+        {"levels": 0.5},
+        {"least": 5.0},
+        {"gray": "no"},
     ],
 )
 def test_wrong_preparations(wrong):

@@ -44,5 +44,7 @@ def test_mirrored_images_and_mistakes():
     assert len(both) == 6 and torch.equal(both[3:], some.flip(-1)) and torch.equal(both[:3], some)
     with pytest.raises(InvalidInputError, match=r"\(N, C, H, W\)"):
         train(some[0], seed=0)
+    with pytest.raises(InvalidInputError, match="divisible by 8, not 12 x 16"):
+        train(torch.zeros(4, 1, 12, 16), seed=0, epochs=1)
     with pytest.raises(ConfigurationError, match="widths"):
         Autoencoder(widths=())

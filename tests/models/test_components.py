@@ -21,6 +21,9 @@ def test_it_is_the_nearest_image_in_the_span():
     torch.testing.assert_close(residual @ basis.T, torch.zeros(5, 3, dtype=torch.float64), atol=1e-12, rtol=0)
     mean = ComponentReconstruction(images)
     torch.testing.assert_close(mean(x), images.mean(0).expand_as(x))
+    assert torch.equal(ComponentReconstruction(images.numpy()).mean, mean.mean)
+    with pytest.raises(InvalidInputError, match="finite"):
+        ComponentReconstruction(images * torch.nan)
     with pytest.raises(InvalidInputError, match="more images"):
         ComponentReconstruction(images, 40)
 

@@ -75,8 +75,37 @@ def test_wrong_schedules(arguments):
 def test_wrong_noises_and_activations():
     with pytest.raises(InvalidInputError, match=r"\(5, C, H, W\)"):
         Reconstruction(small_unet(), torch.zeros(4, 1, 8, 8))
+    with pytest.raises(InvalidInputError, match="must be a torch"):
+        Reconstruction(lambda x, time: x, torch.zeros(5, 1, 8, 8))
+    with pytest.raises(InvalidInputError, match="default_rng"):
+        draw_noises(0, (1, 8, 8))
     with pytest.raises(ConfigurationError, match="relu, silu"):
         UNet(activation="sine")
+    with pytest.raises(ConfigurationError, match="widths"):
+        UNet(widths=(8,))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": torch.zeros(4, 1, 9, 9)}, "divisible by 2, not 9 x 9"),
+        ({"seed": -1}, "seed"),
+        ({"epochs": 0}, "epochs"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"learning_rate": -1.0}, "learning_rate"),
+        ({"device": "gpu"}, "device 'gpu'"),
+    ],
+)
+def test_trainings_that_cannot_be(change, message):
+    given = {"seed": 0, "epochs": 1, "widths": (4, 8)} | change
+    with pytest.raises(InvalidInputError, match=message):
+        train(given.pop("images", torch.zeros(4, 1, 8, 8)), **given)
+
+
+def test_a_file_that_is_no_checkpoint(tmp_path):
+    (tmp_path / "state.pt").write_text("junk", encoding="utf-8")
+    with pytest.raises(InvalidInputError, match="no checkpoint"):
+        train(torch.zeros(4, 1, 8, 8), seed=0, epochs=1, widths=(4, 8), checkpoint=tmp_path / "state.pt")
 
 
 def test_saved_and_loaded(tmp_path):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sigad.checks import real_array
+from sigad.checks import real_array, whole_number
 from sigad.data import patch_noise
 from sigad.errors import InvalidInputError
 
@@ -145,15 +145,10 @@ def estimate(images: ArrayLike, groups: Iterable[str], kind: str, *, components:
     InvalidInputError
         for another kind, fewer than three patients, or images that do not vary.
     """
-    images = real_array(images, "images")
-    groups = np.asarray(list(groups))
-    count = len(np.unique(groups))
+    (images, groups), components = _of_patients(images, groups), whole_number(components, "components", least=1)
     if kind not in KINDS:
         raise InvalidInputError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
-    if images.ndim != 4 or groups.shape != images.shape[:1] or count < 3:
-        raise InvalidInputError(
-            f"a covariance needs images (m, C, H, W) of at least three groups, not {images.shape} of {count}"
-        )
+    count = len(np.unique(groups))
     x = images.reshape(len(images), -1)
     x = x - x.mean(0)
     variance = np.square(x).mean(0) * count / (count - 1)
@@ -181,6 +176,17 @@ def estimate(images: ArrayLike, groups: Iterable[str], kind: str, *, components:
     directions, everywhere = np.zeros((len(values), n)), np.ones(n)
     directions[:, varies], everywhere[varies] = basis, rest
     return LowRank(sd, directions, values, everywhere)
+
+
+def _of_patients(images: ArrayLike, groups: Iterable[str]) -> tuple[NDArray[np.float64], NDArray]:
+    """Images (m, C, H, W) and the patient of each, checked."""
+    images, groups = real_array(images, "images"), np.asarray(list(groups))
+    count = len(np.unique(groups))
+    if images.ndim != 4 or groups.shape != images.shape[:1] or count < 3:
+        raise InvalidInputError(
+            f"a covariance needs images (m, C, H, W) of at least three groups, not {images.shape} of {count}"
+        )
+    return images, groups
 
 
 class HeldOut(NamedTuple):
@@ -212,8 +218,9 @@ def held_out(
     seed : of the folds.
     folds : how many; no more than there are patients.
     """
-    images, groups = real_array(images, "images"), np.asarray(list(groups))
+    images, groups = _of_patients(images, groups)
     weights = contrasts(regions, images.shape[1:])
+    seed, folds = whole_number(seed, "seed", least=0), whole_number(folds, "folds", least=2)
     patients = np.random.default_rng(seed).permutation(np.unique(groups))
     likelihood, statistic = np.empty(len(images)), np.empty((len(images), len(weights)))
     for out in np.array_split(patients, min(folds, len(patients))):
@@ -248,7 +255,9 @@ def choose(
     Its scale is the held-out spread of the statistic, where that is larger than 1: what a model does not see of the
     differences between patients widens its standard errors.
     """
-    images, groups = real_array(images, "images"), list(groups)
+    images, groups, kinds = real_array(images, "images"), list(groups), list(kinds)
+    if not kinds:
+        raise InvalidInputError(f"kinds must name noise models to choose from, of {', '.join(KINDS)}")
     tried = {kind: held_out(images, groups, kind, regions, seed=seed, **options) for kind in kinds}
     best = max(tried, key=lambda kind: tried[kind].log_likelihood)
     chosen: Any = estimate(images, groups, best, **options)

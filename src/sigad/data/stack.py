@@ -7,6 +7,7 @@ gives every patient one role. What is left out is recorded with the reason.
 
 import io
 import json
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sigad.checks import flag, real_number, whole_number
 from sigad.data.brain import INTENSITIES, Intensity, bounding_box, brain_mask, head_mask, normalise
 from sigad.data.files import write_whole
 from sigad.data.pictures import resample
+from sigad.data.sealed import damaged
 from sigad.errors import InvalidInputError, MissingDataError
 
 ROLES = ("train", "noise", "calibration", "reference", "test")
@@ -92,13 +95,18 @@ class Preparation:
     standardise: bool = False
 
     def __post_init__(self):
+        whole_number(self.size, "size", least=1)
+        if self.per_group is not None:
+            whole_number(self.per_group, "per_group", least=1)
+        if self.clip is not None:
+            real_number(self.clip, "clip")
+        for name in ("align", "gray", "standardise"):
+            flag(getattr(self, name), name)
         wrong = []
-        if self.size < 1:
-            wrong.append(f"size must be positive, not {self.size}")
-        if not 0 <= self.levels[0] < self.levels[1] <= 1:
-            wrong.append(f"levels must increase within [0, 1], not {self.levels}")
-        if self.per_group is not None and self.per_group < 1:
-            wrong.append(f"per_group must be positive or None, not {self.per_group}")
+        if np.shape(self.levels) != (2,) or not 0 <= real_number(self.levels[0], "levels") < self.levels[1] <= 1:
+            wrong.append(f"levels must be two shares that increase within [0, 1], not {self.levels}")
+        if not 0 <= real_number(self.least, "least") < 1:
+            wrong.append(f"least must lie between 0 and 1, not {self.least}")
         if self.brain not in ("none", "head", "found", "given"):
             wrong.append(f"brain must be none, head, found or given, not {self.brain!r}")
         if self.align and self.brain == "none":
@@ -204,15 +212,19 @@ class ImageStack:
 
     @classmethod
     def load(cls, path: str | Path) -> "ImageStack":
-        """Read what :meth:`save` wrote."""
+        """Read what :meth:`save` wrote; MissingDataError or InvalidInputError if it is not there or something else."""
         if not Path(path).is_file():
             raise MissingDataError(f"there is no file {path}: prepare the images first")
-        with np.load(path, allow_pickle=False) as file:
-            width = file["images"].shape[-1]
-            bits = {key: np.unpackbits(file[key], axis=-1, count=width) > 0 for key in ("masks", "within")}
-            arrays = {key: file[key] for key in ("images", "names", "groups", "roles")}
-            left_out = tuple(Record(*line) for line in json.loads(str(file["left_out"])))
-            return cls(str(file["name"]), left_out=left_out, **arrays, **bits)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                width = file["images"].shape[-1]
+                bits = {key: np.unpackbits(file[key], axis=-1, count=width) > 0 for key in ("masks", "within")}
+                arrays = {key: file[key] for key in ("images", "names", "groups", "roles")}
+                left_out = tuple(Record(*line) for line in json.loads(str(file["left_out"])))
+                name = str(file["name"])
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise damaged(path, "cannot be read as a stack that sigad wrote") from error
+        return cls(name, left_out=left_out, **arrays, **bits)
 
 
 def prepare(
@@ -241,16 +253,25 @@ def prepare(
         shapes that do not fit, numbers that are not finite, no mask of the brain where it should be given, a patient
         who is for testing in one and not in another), and roles for which no patient is left.
     """
+    seed = whole_number(seed, "seed", least=0)
+    if not isinstance(how, Preparation):
+        raise InvalidInputError(f"how must be a Preparation, such as Preparation(size=32), not {how!r}")
     unknown = set(shares) ^ set(ROLES)
-    if unknown or not all(0 <= share <= 1 for share in shares.values()):
+    if unknown or not all(0 <= real_number(shares[role], f"the share {role}") <= 1 for role in ROLES):
         raise InvalidInputError(f"shares must be between 0 and 1, for each of {', '.join(ROLES)}")
     wrong, left_out, kept, seen, testing = [], [], [], set(), {}
     shape = None
+    if not isinstance(series, Iterable):
+        raise InvalidInputError(f"{name}: images come as a list of Series, not as {type(series).__name__}")
     for one in _readable(series, wrong):
-        found = _faults(one, how)
-        found += [f"{title}: a second image of this name" for title in one.names if title in seen]
-        seen.update(one.names)
-        channels = one.pixels.shape[1] if one.pixels.ndim == 4 and not how.gray else None
+        if not isinstance(one, Series):
+            raise InvalidInputError(f"{name}: images come as Series, one for each patient, not as {type(one).__name__}")
+        found = _misfits(one)
+        if not found:
+            found = _faults(one, how)
+            found += [f"{title}: a second image of this name" for title in one.names if title in seen]
+            seen.update(one.names)
+        channels = one.pixels.shape[1] if not found and not how.gray else None
         if not found and shape not in (None, channels):
             found.append(f"{channels} channels, others have {shape}")
         if testing.setdefault(one.group, one.testing) != one.testing:
@@ -293,6 +314,17 @@ def _readable(series: Iterable[Series], wrong: list[str]) -> Iterable[Series]:
         wrong.append(str(error))
 
 
+def _misfits(one: Series) -> list[str]:
+    """What of a series is not even of the kind that it should be."""
+    arrays = [one.pixels, one.masks] + ([] if one.brain is None else [one.brain])
+    named = isinstance(one.names, Sequence | np.ndarray) and not isinstance(one.names, str)
+    if not named or not all(isinstance(array, np.ndarray) for array in arrays):
+        return ["pixels, masks and brain must be NumPy arrays, and names a list of text"]
+    if one.testing not in (True, False, None):
+        return [f"testing must be True, False or None, not {one.testing!r}"]
+    return []
+
+
 def _faults(one: Series, how: Preparation) -> list[str]:
     """What makes a series unusable."""
     pixels, masks, count = one.pixels, one.masks, len(one.names)
@@ -305,7 +337,9 @@ def _faults(one: Series, how: Preparation) -> list[str]:
         found.append(f"brain must be boolean of shape {expected}, not {one.brain.dtype} {one.brain.shape}")
     if one.brain is None and how.brain == "given":
         found.append("it comes without a mask of the brain: set brain to head or found")
-    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+    if pixels.dtype.kind not in "buif":
+        found.append(f"pixels must be real numbers, not {pixels.dtype}")
+    elif pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         found.append("pixels that are not finite")
     return found
 

@@ -97,6 +97,8 @@ def read_table(
     ConfigurationError
         for column names or label values that do not exist; the message lists those that do.
     """
+    if isinstance(path, pd.DataFrame):
+        raise InvalidInputError("read_table takes the path of a CSV file: pass a DataFrame to make_table")
     path = Path(path)
     if not path.is_file():
         raise MissingDataError(f"there is no file {path}: put the CSV there, or correct the path in the configuration")

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from sigad.errors import ConfigurationError
 from sigad.models.fitting import Epoch, fit, training_images
 from sigad.models.saved import save
+from sigad.models.sizes import require_divisible
 
 
 class Autoencoder(nn.Module):
@@ -28,8 +29,8 @@ class Autoencoder(nn.Module):
 
     def __init__(self, channels: int = 1, widths: tuple[int, ...] = (16, 32, 64), code: int = 8):
         super().__init__()
-        if not widths:
-            raise ConfigurationError("widths must name the channels of at least one block")
+        if not isinstance(widths, tuple | list) or not widths:
+            raise ConfigurationError(f"widths must name the channels of at least one block, not {widths!r}")
         self.config = {"channels": channels, "widths": tuple(widths), "code": code}
         block = lambda i, o: nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.ReLU())  # noqa: E731
         self.encoder = nn.Sequential(
@@ -53,6 +54,7 @@ class Autoencoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The reconstruction of x (B, C, H, W), in the same shape; H and W divisible by 2^(number of widths)."""
+        require_divisible(x, len(self.config["widths"]))
         return self.decoder(self.encoder(x))
 
 

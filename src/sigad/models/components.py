@@ -1,8 +1,10 @@
 """Reconstruction by principal components: the simplest detector, linear, without training."""
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from sigad.checks import real_array, whole_number
 from sigad.errors import InvalidInputError
 
 
@@ -15,19 +17,24 @@ class ComponentReconstruction(nn.Module):
     ----------
     images : (N, C, H, W) normal images.
     components : how many; fewer than N.
+
+    Raises
+    ------
+    InvalidInputError
+        for images of another shape, NaN, and more components than images.
     """
 
     mean: Tensor
     basis: Tensor
 
-    def __init__(self, images: Tensor, components: int = 0):
+    def __init__(self, images: ArrayLike | Tensor, components: int = 0):
         super().__init__()
-        if images.ndim != 4 or not 0 <= components < len(images):
+        array, components = real_array(images, "images"), whole_number(components, "components", least=0)
+        if array.ndim != 4 or not components < len(array):
             raise InvalidInputError(
-                f"components need more images (N, C, H, W) than there are components, "
-                f"not {tuple(images.shape)} for {components}"
+                f"{components} components need more images (N, C, H, W) than that, not {array.shape}"
             )
-        flat = images.double().flatten(1)
+        flat = torch.from_numpy(array).flatten(1)
         self.register_buffer("mean", flat.mean(0))
         basis = torch.linalg.svd(flat - self.mean, full_matrices=False).Vh[:components] if components else flat[:0]
         self.register_buffer("basis", basis)

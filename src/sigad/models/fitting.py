@@ -14,8 +14,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from sigad.checks import real_array
+from sigad.checks import real_array, real_number, whole_number
 from sigad.data.files import write_whole
+from sigad.data.sealed import damaged
 from sigad.errors import InvalidInputError
 from sigad.optional import needs
 
@@ -45,6 +46,16 @@ def training_images(images: ArrayLike | Tensor) -> Tensor:
     if array.ndim != 4 or not array.size:
         raise InvalidInputError(f"images must have shape (N, C, H, W), not {array.shape}")
     return torch.from_numpy(array).float()
+
+
+def usable(device: torch.device | str) -> torch.device:
+    """A device; raises InvalidInputError where there is none of this name."""
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise InvalidInputError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return found
 
 
 def fit(
@@ -81,11 +92,16 @@ def fit(
     Raises
     ------
     InvalidInputError
-        for images that are not (N, C, H, W).
+        for images that are not (N, C, H, W), settings out of range, and a file that is no checkpoint.
     StorageError
         when a checkpoint cannot be written, with the cause.
     """
     images = training_images(images)
+    seed, epochs = whole_number(seed, "seed", least=0), whole_number(epochs, "epochs", least=1)
+    batch_size = whole_number(batch_size, "batch_size", least=1)
+    if not real_number(learning_rate, "learning_rate") > 0:
+        raise InvalidInputError(f"learning_rate must be positive, not {learning_rate}")
+    device = usable(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build().to(device).train()
@@ -134,7 +150,10 @@ def _save(path: str | Path, settings: str, network: nn.Module, optimizer, curve:
 def _resumed(path: str | Path | None, settings: str, network: nn.Module, optimizer, device) -> list[Epoch]:
     if path is None or not Path(path).is_file():
         return []
-    state = torch.load(path, map_location=device, weights_only=True)
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch's reader raises whatever the file makes its parts raise
+        raise damaged(path, "is no checkpoint of a training") from error
     if state["settings"] != settings:
         return []
     network.load_state_dict(state["network"])

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sigad import Lattice, instance_test, selective_test
-from sigad.errors import InvalidInputError
+from sigad.errors import DetectorError, InvalidInputError
 from sigad.models.adapters.anomaly_maps import against_reference, against_rest, flags, marks, pixels
 
 SIZE = 64
@@ -102,6 +102,21 @@ def test_a_map_against_a_reference():
     assert result.status == "tested" and result.selection[1, 1] and result.p_value < 0.05
 
 
-def test_training_mode_is_refused():
-    with pytest.raises(InvalidInputError, match="eval"):
-        marks(Distance().train(), 1.0)
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        (Distance().train(), {}, "eval"),
+        (lambda images: images, {}, "torch.nn.Module, not function"),
+        (Distance().eval(), {"threshold": "auto"}, "threshold"),
+        (Distance().eval(), {"resolution": 2.5}, "resolution"),
+    ],
+)
+def test_what_marks_nothing_is_refused(model, settings, message):
+    with pytest.raises(InvalidInputError, match=message):
+        marks(model, **({"threshold": 1.0} | settings))
+
+
+def test_a_score_is_no_map():
+    detect = marks(nn.Sequential(nn.Flatten(), nn.Linear(9, 1)).eval(), 0.0)
+    with pytest.raises(DetectorError, match="must return maps"):
+        selective_test(torch.zeros(1, 3, 3), detect, against_rest((1, 3, 3)), covariance=1.0)

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sigad.errors import InvalidInputError
+from sigad.checks import real_number, whole_number
+from sigad.errors import DetectorError, InvalidInputError
 
 
 def marks(model: nn.Module, threshold: float, *, resolution: int = 1) -> Callable[[Tensor], Tensor]:
@@ -19,12 +20,22 @@ def marks(model: nn.Module, threshold: float, *, resolution: int = 1) -> Callabl
         torch model of an anomalib model (``Patchcore(...).model``), once fitted.
     threshold : of the map; must have been fixed without the data under test.
     resolution : side of the blocks; 1 for pixels. The coarser the question, the more power to answer it.
+
+    Raises
+    ------
+    InvalidInputError
+        for what is no module in evaluation mode, and settings that are no numbers.
+    DetectorError
+        while testing, for a model that returns no maps.
     """
     _in_evaluation_mode(model)
+    threshold, resolution = real_number(threshold, "threshold"), whole_number(resolution, "resolution", least=1)
 
     def run(images: Tensor) -> Tensor:
         maps = model(images)
         maps = getattr(maps, "anomaly_map", maps)
+        if maps.ndim < 3 or maps.numel() != len(images) * maps.shape[-2:].numel():
+            raise DetectorError(f"the model must return maps (m, H, W) or (m, 1, H, W), not {tuple(maps.shape)}")
         maps = maps.reshape(len(images), 1, *maps.shape[-2:])
         return F.max_pool2d(maps, resolution, ceil_mode=True)[:, 0] > threshold
 
@@ -34,10 +45,15 @@ def marks(model: nn.Module, threshold: float, *, resolution: int = 1) -> Callabl
 def flags(model: nn.Module, threshold: float) -> Callable[[Tensor], Tensor]:
     """Which images have a score above the threshold, for :func:`sigad.instance_test`; the score is ``pred_score``."""
     _in_evaluation_mode(model)
+    threshold = real_number(threshold, "threshold")
     return lambda images: model(images).pred_score.reshape(-1) > threshold
 
 
 def _in_evaluation_mode(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise InvalidInputError(
+            f"the model must be a torch.nn.Module, not {type(model).__name__}; of anomalib, Patchcore(...).model"
+        )
     if any(module.training for module in model.modules()):
         raise InvalidInputError("the model is in training mode: call model.eval() first")
 

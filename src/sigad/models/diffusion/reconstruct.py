@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sigad.checks import generator
 from sigad.errors import InvalidInputError
 from sigad.models.diffusion.schedule import TIMES, schedule
 
@@ -28,8 +30,10 @@ class Reconstruction(nn.Module):
     def __init__(self, unet: nn.Module, noises: Tensor, *, times: Sequence[int] = TIMES, eta: float = 1.0):
         super().__init__()
         self.schedule = schedule(times, eta)
-        if noises.ndim != 4 or len(noises) != len(self.schedule.steps):
-            raise InvalidInputError(f"noises must have shape ({len(self.schedule.steps)}, C, H, W)")
+        if not isinstance(unet, nn.Module):
+            raise InvalidInputError(f"unet must be a torch.nn.Module, not {type(unet).__name__}: wrap it in one")
+        if not isinstance(noises, Tensor) or noises.ndim != 4 or len(noises) != len(self.schedule.steps):
+            raise InvalidInputError(f"noises must be a tensor ({len(self.schedule.steps)}, C, H, W): see draw_noises")
         self.unet = unet
         self.register_buffer("noises", noises)
         self.train(unet.training)
@@ -44,6 +48,6 @@ class Reconstruction(nn.Module):
         return y
 
 
-def draw_noises(rng, shape: Sequence[int], times: Sequence[int] = TIMES) -> Tensor:
+def draw_noises(rng: np.random.Generator, shape: Sequence[int], times: Sequence[int] = TIMES) -> Tensor:
     """Noises (len(times), *shape) in double precision from a numpy Generator."""
-    return torch.from_numpy(rng.standard_normal((len(times), *shape)))
+    return torch.from_numpy(generator(rng).standard_normal((len(times), *shape)))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from sigad.models.diffusion.pretrained import PiecewiseLinearUNet
 from sigad.models.diffusion.schedule import TRAINING_STEPS, cumulative_alphas
-from sigad.models.fitting import Epoch, fit, training_images
+from sigad.models.fitting import Epoch, fit, training_images, usable
 from sigad.seeds import Streams
 
 
@@ -40,7 +40,7 @@ def train(
     -------
     The network in eval mode on the CPU, and the loss curve: mean squared error of the predicted noise.
     """
-    images = training_images(images)
+    images, device = training_images(images), usable(device)
     alphas = cumulative_alphas().float().to(device)
 
     def loss(unet: nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,6 +1,6 @@
 """The noise predictor: a U-Net that is piecewise linear in the image.
 
-Source: Katsuoka et al. (TMLR 2026), synthetic experiments; SPEC of the network in docs/localization.md.
+Source: Katsuoka et al. (TMLR 2026), synthetic experiments; docs/localization.md has its settings.
 """
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sigad.errors import ConfigurationError
+from sigad.models.sizes import require_divisible
 
 ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU}
 
@@ -41,7 +42,7 @@ class UNet(nn.Module):
         activation: "relu", or "silu", which has to be replaced (:func:`sigad.line.piecewise`) before a test.
 
     Raises:
-        ConfigurationError: for another activation.
+        ConfigurationError: for another activation, or fewer than two widths.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class UNet(nn.Module):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ConfigurationError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
+        if not isinstance(widths, tuple | list) or len(widths) < 2:
+            raise ConfigurationError(f"widths must name the channels of two blocks or more, not {widths!r}")
         block = lambda inputs, outputs: Block(inputs, outputs, embedding, ACTIVATIONS[activation])  # noqa: E731
         self.embedding, self.activation = embedding, activation
         outer, inner = (channels, *widths[:-2]), widths[:-1]
@@ -64,6 +67,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, time: int | Tensor) -> Tensor:
         """The noise in x (B, C, H, W) at diffusion time ``time``, an int or (B,); H and W divisible by 2^(depth)."""
+        require_divisible(x, len(self.down))
         embedded = self._embedded(time)
         skips = []
         for block in self.down:
