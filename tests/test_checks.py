@@ -108,6 +108,11 @@ def test_localization_names_what_is_wrong_whether_or_not_something_is_marked(wro
         localize(threshold=threshold, **wrong)
 
 
+def test_an_image_of_a_batch_of_one_is_told_what_to_do():
+    with pytest.raises(InvalidInputError, match="pass one image at a time"):
+        localize(x=IMAGE[None])
+
+
 @pytest.mark.parametrize("features", [None, nn.ReLU().eval()])
 @pytest.mark.parametrize("threshold", [-3.0, 1e9])
 @pytest.mark.parametrize(

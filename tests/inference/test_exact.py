@@ -104,6 +104,13 @@ def test_a_selection_without_the_statistic_is_an_error():
         exact(Known(REGION, 0.0))
 
 
+def test_a_selection_that_only_single_precision_sees_is_the_same_error():
+    """Callers leave one problem of a batch without a p-value for a NumericalError, and for no other error."""
+    single = np.array([[0.5 - 1e-6, 2.25]])
+    with pytest.raises(NumericalError, match="observed selection"):
+        exact(Known(REGION, 0.5 - 5e-7, single=single))
+
+
 def test_polish_moves_end_points_and_repairs_components():
     rough = REGION + np.array([[1e-5, -1e-5], [3e-6, 0.0], [1e-4, 2e-5], [0.0, 1e-6], [1e-5, 0.0]])
     spurious = rg.union(REGION, [[3.5, 3.5 + 1e-7]])

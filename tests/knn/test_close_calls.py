@@ -10,6 +10,7 @@ from sigad.errors import NumericalError
 from sigad.inference.exact import exact
 from sigad.knn import knn_test, knn_test_batch
 from sigad.knn.network import NeighbourHypothesis, NetworkFeatures, detect_network
+from tests.knn.test_magnitudes import Offset
 
 
 def problem(seed=0, n=10, d=3):
@@ -33,6 +34,25 @@ def test_a_score_next_to_the_threshold_is_decided_in_double_precision(gap, seed)
     end = found.region[np.abs(found.region - found.statistic).argmin(axis=0)].min()
     assert hypothesis.same(np.array([found.statistic]))[0] and end < np.inf
     assert not knn_test(x, train, covariance=1.0, **(how | {"threshold": score + gap})).status == "tested"
+
+
+@pytest.mark.parametrize("gap", [1e-12, 1e-10])
+@pytest.mark.parametrize("seed", [2, 3, 5])
+def test_what_the_rounding_of_features_decides_has_no_p_value(gap, seed):
+    """Features with an offset are rounded more coarsely than their instances, whose movement they follow: end points
+    are not where instances are next to the observation, and p-values would be 0 or 1."""
+    rng, features = np.random.default_rng(seed), NetworkFeatures(Offset(1e6).eval())
+    x, train = rng.normal(size=3), rng.normal(size=(12, 3))
+    score = detect_network(x[None], train, k=2, threshold=-np.inf, features=features)[0].score[0]
+    with pytest.raises(NumericalError, match="end point"):  # a score at the threshold
+        knn_test(x, train, k=2, threshold=score - gap, covariance=1.0, features=features)
+    length = np.array([1.0, 2 ** (1 / 3) * (1 + gap), *[5.0] * 10])[:, None]
+    away = train / np.linalg.norm(train, axis=1, keepdims=True) * length
+    with pytest.raises(NumericalError, match="end point"):  # two k of one score
+        knn_test(x, x + away, k=[1, 2], threshold=-5.0, covariance=1.0, features=features)
+    away[1] /= 2 ** (1 / 3)
+    with pytest.raises(NumericalError, match="end point"):  # two neighbours at one distance
+        knn_test(x, x + away, k=1, threshold=-5.0, covariance=1.0, features=features)
 
 
 @pytest.mark.parametrize("spoil", ["copy of the neighbour", "test instance among them", "at the threshold"])

@@ -11,7 +11,7 @@ from sigad.inference import region as rg
 from sigad.inference.exact import exact
 from sigad.inference.result import Tolerance
 from sigad.inference.truncated import truncated_pvalue
-from sigad.knn import knn_test, knn_test_batch
+from sigad.knn import detect, knn_test, knn_test_batch, order_region
 from sigad.knn.network import NeighbourHypothesis, NetworkFeatures, detect_network
 from sigad.study.rates import uniformity
 from tests.knn.test_network_regions import METRICS, bisected, random_problem, selected_along, small_network
@@ -127,6 +127,20 @@ def test_over_conditioned_regions(metric):
         observed = ranking(t)
         for z in np.linspace(a, b, 9)[1:-1]:
             np.testing.assert_array_equal(ranking(z), observed)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_of_linear_features_the_order_is_that_of_the_closed_form(metric):
+    rng = np.random.default_rng(30 + METRICS.index(metric))
+    features = NetworkFeatures(nn.Identity())
+    for _ in range(25):
+        x_test, x_train = rng.normal(size=3), rng.normal(size=(12, 3))
+        options = dict(k=[1, 2, 5], threshold=-3.0, metric=metric)
+        found, shape, network = detect_network(x_test[None], x_train, features=features, **options)
+        t = float(np.linalg.norm(found.difference[0]) / np.sqrt(2))
+        pair = NeighbourHypothesis.of(network, found, 0, t, shape)
+        expected = t * order_region(detect(x_test[None], x_train, **options))[0]
+        np.testing.assert_allclose(pair.order_region(), rg.intersection(expected, [pair.reach]), rtol=1e-9)
 
 
 def _ranking(features, middle, step, options, j, z):

@@ -9,7 +9,16 @@ from sigad.inference import region as rg
 from sigad.inference.exact import exact
 from sigad.knn import knn_test
 from sigad.knn.network import NeighbourHypothesis, NetworkFeatures, detect_network
-from sigad.knn.pieces import Event, Pieces, _quadratic_roots, selected_region
+from sigad.knn.pieces import (
+    Event,
+    NeighbourhoodEvent,
+    Pieces,
+    _convex_roots,
+    _quadratic_roots,
+    _value_and_slopes,
+    neighbourhood_region,
+    selected_region,
+)
 from tests.real_data import cifar_resnet20, squeezenet
 
 METRICS = ("l2", "l1", "linf")
@@ -183,6 +192,146 @@ def test_where_a_tie_begins_a_piece_the_quadratic_changes_sign_at_the_other_root
         count = int(inside) + change[u <= z].sum()
         assert count == (bend * z * (z - other) < 0)
     assert np.abs(u - other).min() < 1e-12 and not row.any()
+
+
+def test_quadratics_change_their_sign_where_they_do_and_nowhere_else():
+    """Against all values on a grid: no change, one, or two inside, whose vertex is barely beyond zero or far."""
+    rng, u = np.random.default_rng(5), np.linspace(0, 1, 2001)[1:-1]
+    g0, g1 = rng.choice([-1, 1], (2, 60, 40)) * rng.uniform(0, 1, (2, 60, 40)) ** 2
+    bend = rng.normal(size=60) * 4
+    g1[:, ::4] = g0[:, ::4]  # a parabola of this bend reaches bend / 4 beyond its ends
+    g0[:, ::8] = g1[:, ::8] = bend[:, None] * rng.uniform(0.24, 0.26, (60, 5))
+    value = g0[..., None] + (g1 - g0 - bend[:, None])[..., None] * u + bend[:, None, None] * u**2
+    row, at, change = _quadratic_roots(g0, g1, bend)
+    assert ((at >= 0) & (at <= 1)).all()
+    count = np.add.outer((g0 < 0).sum(axis=1), np.zeros(len(u), int))
+    for r, x, c in zip(row, at, change, strict=True):
+        count[r, u > x] += c
+    clear = (np.abs(value) > 1e-9).all(axis=1)
+    assert clear.mean() > 0.99
+    np.testing.assert_array_equal(count[clear], (value < 0).sum(axis=1)[clear])
+
+
+@pytest.mark.parametrize("metric", ["l1", "linf"])
+def test_convex_functions_cross_where_they_do_and_nowhere_else(metric):
+    """Differences of two distances, against all values on a grid: twice where both ends lie on one side, too; bends
+    that are hardly any count."""
+    rng, u = np.random.default_rng(6), np.linspace(0, 1, 1001)[1:-1]
+    size, order = 300, {"l1": 1, "linf": np.inf}[metric]
+    v, step, w, turn = rng.normal(size=(4, size, 4))
+    v[::2, 2:], step[::2, 2:] = 1e-7 * v[::2, 2:], 1e-7 * step[::2, 2:]
+    for x in (v, step, w, turn):  # many bends and ties at the ends and in the middle
+        x[1::4] = np.round(2 * x[1::4])
+    along = lambda x, y, t: np.linalg.norm(x[:, None] + t[:, None] * y[:, None], ord=order, axis=-1)  # noqa: E731
+    gap = along(v, step, u) - along(w, turn, u)
+    shift = np.array([rng.choice(row) for row in gap])  # crossed at least once
+
+    def evaluate(which, t):
+        far = _value_and_slopes(w[which] + t[:, None] * turn[which], turn[which], metric)
+        near = _value_and_slopes(v[which] + t[:, None] * step[which], step[which], metric)
+        return near, [far[0] + shift[which], *far[1:]]
+
+    which, at, change = _convex_roots(evaluate, size)
+    near, far = evaluate(which, at)
+    np.testing.assert_allclose(near[0], far[0], rtol=0, atol=1e-11)
+    count = np.repeat(along(v, step, np.zeros(1)) - along(w, turn, np.zeros(1)) < shift[:, None], len(u), axis=1) * 1
+    for i, x, c in zip(which, at, change, strict=True):
+        count[i, u > x] += c
+    clear = np.abs(gap - shift[:, None]) > 1e-9
+    np.testing.assert_array_equal(count[clear], (gap < shift[:, None])[clear])
+    assert (np.bincount(which, minlength=size) >= 2).sum() > 30
+
+
+def random_pieces(rng, metric, spread=1.0):
+    """Breakpoints, features of three moving instances there and of others that do not move, and at points between."""
+    k, n, d = rng.integers(1, 4), rng.integers(3, 12), rng.integers(1, 4)
+    z = np.cumsum(rng.uniform(0.2, 1, k + 1))
+    moving, train = rng.normal(size=(3, k + 1, d)), spread * rng.normal(size=(n, d))
+    points = np.linspace(z[0], z[-1], 402)[1:-1]
+    between = [np.stack([np.interp(points, z, f[:, i]) for i in range(d)], axis=1) for f in moving]
+    order = {"l2": 2, "l1": 1, "linf": np.inf}[metric]
+    distance = lambda f: np.linalg.norm(between[0] - f, ord=order, axis=-1)  # noqa: E731
+    return z, moving, train, points, [distance(f) for f in between[1:]], np.stack([distance(f) for f in train], axis=1)
+
+
+def assert_holds_where(region, doubtful, points, holds):
+    """On a grid, but for where the condition changes between two of its points."""
+    inner = np.append(True, holds[1:] == holds[:-1]) & np.append(holds[1:] == holds[:-1], True)
+    np.testing.assert_array_equal(rg.contains(region, points)[inner], holds[inner])
+    assert not len(doubtful)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("condition_on_k", [True, False])
+def test_the_regions_of_pieces_are_their_definition(metric, condition_on_k):
+    """Of any features that are linear along pieces, whether the selection was observed or not."""
+    rng, found = np.random.default_rng((8, METRICS.index(metric))), 0
+    for _ in range(120):
+        z, moving, train, points, (to_j, _), others = random_pieces(rng, metric)
+        n, d = train.shape
+        ks = np.sort(rng.choice(np.arange(1, n + 2), size=rng.integers(1, 4), replace=False))
+        k, threshold = int(rng.choice(ks)), np.log(rng.uniform(0.3, 1.5))
+        event = Event(train, np.zeros(n, bool), tuple(ks.tolist()), k, threshold, metric)
+        ranked = np.sort(np.column_stack([others, to_j]), axis=1)
+        score = np.log(ranked[:, ks - 1]) - np.log(ks) / d
+        best = ks[score.argmax(axis=1)]
+        holds = (ranked[np.arange(len(points)), best - 1] == to_j) & (score.max(axis=1) > threshold)
+        holds &= (best == k) | (not condition_on_k)
+        region, doubtful = selected_region(Pieces(z, *moving[:2]), event, condition_on_k=condition_on_k)
+        assert_holds_where(region, doubtful, points, holds)
+        found += holds.any() and not holds.all()
+    assert found > 20
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_regions_of_two_nearest_along_pieces_are_their_definition(metric):
+    rng, found = np.random.default_rng((9, METRICS.index(metric))), 0
+    for _ in range(120):
+        z, moving, train, points, nearest, others = random_pieces(rng, metric, spread=3.0)
+        n, d = train.shape
+        ks = np.sort(rng.choice(np.arange(1, n + 3), size=rng.integers(1, 4), replace=False))
+        threshold = np.log(rng.uniform(0.3, 1.5))
+        event = NeighbourhoodEvent(train, np.zeros((2, n), bool), tuple(ks.tolist()), threshold, metric)
+        score = np.log(np.sort(np.column_stack([*nearest, others]), axis=1)[:, ks - 1]) - np.log(ks) / d
+        holds = (np.max(nearest, axis=0) < others.min(axis=1)) & (score.max(axis=1) > threshold)
+        region, doubtful = neighbourhood_region(z, moving[0], list(moving[1:]), event)
+        assert_holds_where(region, doubtful, points, holds)
+        found += holds.any() and not holds.all()
+    assert found > 20
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("before", [False, True])
+def test_single_precision_leaves_a_tie_to_double(metric, before):
+    """On the first piece another instance is as far as the neighbour; which of them is selected tells their order."""
+    z = np.array([0.0, 1.0, 2.0])
+    test, neighbour = np.array([[0.0], [0.0], [-1.0]]), np.array([[3.0], [3.0], [1.0]])
+    event = Event(np.array([[3.0], [9.0]]), np.array([before, False]), (1,), k=1, threshold=0.0, metric=metric)
+    exactly, _ = selected_region(Pieces(z, test, neighbour), event)
+    np.testing.assert_allclose(exactly, [[1.0 if before else 0.0, 2.0]], atol=1e-12)
+    found, doubtful = selected_region(Pieces(z, test.astype(np.float32), neighbour.astype(np.float32)), event)
+    np.testing.assert_allclose(found, [[0.0, 2.0]], atol=1e-12)
+    assert (
+        rg.contains(doubtful, np.linspace(0, 1, 9)).all() and not rg.contains(doubtful, np.linspace(1.01, 2, 9)).any()
+    )
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [1, 2])
+def test_single_precision_leaves_a_score_that_rests_at_the_threshold_to_double(metric, k):
+    """On the first piece, of the only other instance in reach (k = 2), or of the neighbour itself (k = 1)."""
+    z, still = np.array([0.0, 1.0, 2.0]), np.zeros((3, 1), np.float32)
+    test = np.array([[0.0], [0.0], [-2.0]], np.float32)
+    if k == 1:
+        event = Event(np.array([[30.0]]), np.array([False]), (1,), 1, np.log(3.0), metric)
+        found, doubtful = selected_region(Pieces(z, test, still + 3), event)
+    else:
+        before = np.zeros((1, 2), bool)
+        event = NeighbourhoodEvent(np.array([[3.0], [30.0]]), before, (2,), np.log(3.0) - np.log(2.0), metric)
+        found, doubtful = neighbourhood_region(z, test, [test + 1], event)
+    np.testing.assert_allclose(found, [[0.0, 2.0]], atol=1e-12)
+    assert rg.contains(doubtful, np.linspace(0, 1, 9)).all()
+    assert not rg.contains(doubtful, np.linspace(1.01, 2, 9)).any()
 
 
 def test_a_neighbour_that_leaves_the_place_of_another_instance():

@@ -153,6 +153,7 @@ for _shape in (IMAGE, SQUARE):
 
     def through_views(f):
         g = f.clone()
+        nothing = g[:, :0]
         g[:, 0] += 1.0
         g[:, 0] = g[:, 1]
         g.mT[:] = g.mT
@@ -165,7 +166,8 @@ for _shape in (IMAGE, SQUARE):
             row.clamp_(max=0.3)
         g.view(-1)[::3].neg_()
         g.squeeze(0)[1].copy_(f[0, 0])
-        return g, left, right
+        nothing.add_(1.0)
+        return g, left, right, nothing
 
     sample("__setitem__ copy_", through_views, _shape)
 

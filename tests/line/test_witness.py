@@ -295,7 +295,7 @@ def test_arrays_are_inputs_as_tensors_are():
     expected = on_the_line(nn.ReLU())
     for x, direction in (
         (X.numpy(), DIRECTION.numpy()),
-        (X.numpy()[::-1][::-1], DIRECTION),
+        (X.numpy()[::-1].copy()[::-1], DIRECTION),  # backwards in memory
         ([X.numpy()], [DIRECTION]),
     ):
         f = restrict(nn.ReLU(), x, direction, (-2.0, 2.0), dtype=torch.float64)
