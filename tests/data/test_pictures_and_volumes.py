@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import resource
 import sys
 import types
 import zipfile
@@ -16,7 +17,7 @@ from sigad.data import brats, lgg, mvtec
 from sigad.data.files import put_there
 from sigad.data.pictures import read_picture
 from sigad.data.stack import Preparation, Series, prepare
-from sigad.errors import InvalidInputError, MissingDataError, MissingPackageError
+from sigad.errors import InvalidInputError, MissingDataError, MissingPackageError, StorageError
 from tests.data.volumes import SIDE, SLICES, stripped, write_brats, write_lgg, write_mvtec
 from tests.real_data import shared
 
@@ -165,15 +166,32 @@ def test_brats_is_fetched_with_a_token_and_unpacked(tmp_path, monkeypatch):
     assert put_there(folder) is None  # nothing in it is anybody's own
 
 
-def test_lgg_is_fetched_from_kaggle(tmp_path, monkeypatch):
+@pytest.fixture
+def lgg_at_kaggle(tmp_path, monkeypatch):
+    """One patient in the folder of kagglehub; the names that it was asked for."""
     write_lgg(tmp_path / "cache/lgg-mri-segmentation/kaggle_3m", "TCGA_CS_4941_19960909", np.random.default_rng(0))
     asked = []
     download = lambda slug: asked.append(slug) or str(tmp_path / "cache")  # noqa: E731
     monkeypatch.setitem(sys.modules, "kagglehub", types.SimpleNamespace(dataset_download=download))
     monkeypatch.setattr("sigad.data.lgg.has_kaggle_credentials", lambda: True)
+    return asked
+
+
+def test_lgg_that_cannot_be_kept_leaves_nothing(tmp_path, lgg_at_kaggle):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 8, before[1]))  # as if the disk were full
+    try:
+        with pytest.raises(StorageError, match=r"kaggle_3m could not be written \(.*File too large.*make room"):
+            lgg.fetch(tmp_path / "data")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "data").rglob("*.tif")) == []
+
+
+def test_lgg_is_fetched_from_kaggle(tmp_path, lgg_at_kaggle):
     folder = lgg.fetch(tmp_path / "data")
     assert folder == lgg.folder_of(tmp_path / "data") == lgg.fetch(tmp_path / "data")
-    assert asked == ["mateuszbuda/lgg-mri-segmentation"] and len(list(lgg.read_folder(folder))) == 1
+    assert lgg_at_kaggle == ["mateuszbuda/lgg-mri-segmentation"] and len(list(lgg.read_folder(folder))) == 1
     assert put_there(folder) is None
     next(folder.rglob("*_mask.tif")).unlink()
     assert put_there(folder) is not None

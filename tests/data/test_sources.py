@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import resource
 from pathlib import Path
 
 import jsonschema
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from sigad.data.sources import availability, enabled_datasets, fetch, has_kaggle_credentials, load, local_path
-from sigad.errors import ConfigurationError, InvalidInputError, MissingDataError
+from sigad.errors import ConfigurationError, InvalidInputError, MissingDataError, StorageError
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data" / "tabular"
@@ -283,6 +284,20 @@ class TestFetch:
         assert handles == ["owner/name/versions/3"] and path == local_path("mine", tmp_path)
         assert load("mine", kaggle(version=3), tmp_path).columns == ("u", "v")
         assert len(handles) == 1
+
+    def test_what_cannot_be_kept_of_kaggle_leaves_nothing(self, tmp_path, fake_kaggle):
+        folder, _ = fake_kaggle
+        (folder / "deep" / "set.csv").write_bytes(bytes(1 << 17))
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))  # as if the disk were full
+        try:
+            with pytest.raises(StorageError, match=r"mine\.csv could not be written \(File too large\): make room"):
+                fetch("mine", kaggle(), tmp_path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        with pytest.raises(InvalidInputError, match=r"mine\.csv has sha256 .* expected was 0000"):
+            fetch("mine", kaggle(sha256="0" * 64), tmp_path)
+        assert list((tmp_path / "tabular").iterdir()) == []
 
     def test_several_files_at_kaggle_need_a_choice(self, tmp_path, fake_kaggle):
         folder, _ = fake_kaggle

@@ -92,6 +92,12 @@ def test_formulas_by_hand():
     result = unconditional([4.0, 6.0, np.nan], calibration, detected=[True, True, False], calibration_detected=found)
     np.testing.assert_allclose(result.p_value, [2 / 5, 1 / 5, 1])
     assert (result.n_calibration == 4).all()
+    # What was not detected is never as extreme, whatever its score, and has the p-value 1, whatever is drawn.
+    for extreme in ("large", "small"):
+        given = dict(extreme=extreme, calibration_detected=[False, True])
+        sign = 1 if extreme == "large" else -1
+        assert unconditional(sign * -1.0, [sign * 5.0, sign * -3.0], **given).p_value == pytest.approx(1 / 3)
+        assert unconditional(0.0, [1.0, 2.0], detected=False, rng=np.random.default_rng(0), **given).p_value == 1
     # Selective p-values in place of scores: small ones are extreme.
     result = detection_conditional([0.02, 0.5], [0.01, 0.2, 0.6], extreme="small")
     np.testing.assert_allclose(result.p_value, [2 / 4, 3 / 4])

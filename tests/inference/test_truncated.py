@@ -351,6 +351,8 @@ def test_bounds_of_a_window_without_extreme_part():
     """Only what is less extreme has been searched: nothing is known about the lower bound."""
     low, high = pvalue_bounds(2.0, [[0.0, 2.0]], [[-2.0, 2.0]])
     assert low == 0.0 and 0 < high < 1
+    # What has been found has no probability at all: nothing is known.
+    assert pvalue_bounds(2.0, [[2.0, 2.0]], [[1.9, 2.1]]) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95])

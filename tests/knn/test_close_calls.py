@@ -44,15 +44,17 @@ def test_what_the_rounding_of_features_decides_has_no_p_value(gap, seed):
     rng, features = np.random.default_rng(seed), NetworkFeatures(Offset(1e6).eval())
     x, train = rng.normal(size=3), rng.normal(size=(12, 3))
     score = detect_network(x[None], train, k=2, threshold=-np.inf, features=features)[0].score[0]
-    with pytest.raises(NumericalError, match="end point"):  # a score at the threshold
-        knn_test(x, train, k=2, threshold=score - gap, covariance=1.0, features=features)
+    for against in ("neighbour", 2):
+        with pytest.raises(NumericalError, match="end point"):  # a score at the threshold
+            knn_test(x, train, k=2, threshold=score - gap, covariance=1.0, features=features, against=against)
     length = np.array([1.0, 2 ** (1 / 3) * (1 + gap), *[5.0] * 10])[:, None]
     away = train / np.linalg.norm(train, axis=1, keepdims=True) * length
     with pytest.raises(NumericalError, match="end point"):  # two k of one score
         knn_test(x, x + away, k=[1, 2], threshold=-5.0, covariance=1.0, features=features)
     away[1] /= 2 ** (1 / 3)
-    with pytest.raises(NumericalError, match="end point"):  # two neighbours at one distance
-        knn_test(x, x + away, k=1, threshold=-5.0, covariance=1.0, features=features)
+    for against in ("neighbour", 1):
+        with pytest.raises(NumericalError, match="end point"):  # two neighbours at one distance
+            knn_test(x, x + away, k=1, threshold=-5.0, covariance=1.0, features=features, against=against)
 
 
 @pytest.mark.parametrize("spoil", ["copy of the neighbour", "test instance among them", "at the threshold"])

@@ -153,6 +153,17 @@ def test_order_region(metric):
     assert compared >= 50
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_an_order_that_changes_at_the_observation_is_an_error(metric):
+    """Two instances before the neighbour are equally close: the selection tells nothing of their order."""
+    detections = detect(
+        np.zeros((1, 2)), np.array([[1.0, 0], [0, 1], [0, 2], [5, 5]]), k=3, threshold=-9, metric=metric
+    )
+    assert selection_region(detections)[0, 0, 0] < 1
+    with pytest.raises(NumericalError, match="end point"):
+        order_region(detections)
+
+
 def test_lam_exactly_one_half():
     """D = 1, k = 2k': where the crossing changes its kind, whichever way lam is rounded."""
     rng = np.random.default_rng(3)

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from sigad.errors import InvalidInputError, NumericalError, UnsupportedOperationError
 from sigad.inference import region as rg
 from sigad.knn import detect, knn_test, knn_test_batch, selection_region
 from sigad.knn.against import AgainstNeighbourhood
+from sigad.knn.detection import norm
 from sigad.knn.neighbourhood import members, neighbourhood_region
 from sigad.study.rates import uniformity
 
@@ -88,7 +90,8 @@ def test_region_equals_brute_force():
         if not detections.selected[0]:  # all distances are zero
             continue
         inside = members(detections, m)
-        assert (inside.sum(axis=-1) == m).all()
+        distance = norm(detections.f_test[:, None] - detections.f_train, "l2")[0]
+        assert set(np.flatnonzero(inside[0])) == set(np.argsort(distance, kind="stable")[:m])
         if np.abs(AgainstNeighbourhood(m).difference(detections)).max() < 1e-12:
             continue
         try:
@@ -144,6 +147,19 @@ def test_uniform_and_powerful():
     few = dict(x_test=x_test[1000:1500] + 6 * np.eye(5)[0], **(given | {"x_train": x_train[1000:1500]}))
     power = {m: np.mean(knn_test_batch(**few, against=m).p_value <= 0.05) for m in ("neighbour", "neighbourhood")}
     assert power["neighbourhood"] > 0.6 > 2 * power["neighbour"]
+
+
+@pytest.mark.parametrize("features", [None, torch.nn.Identity().eval()])
+def test_a_copy_among_the_nearest_is_an_error(features):
+    """The mean of copies varies more than that of as many instances. A copy among the others is none of them."""
+    x_train = np.array([[1.0, 0], [0, 2], [1, 0], [4, 4], [4, 4]])
+    given = dict(k=1, threshold=-9.0, covariance=1.0, features=features)
+    for m in (2, 3):
+        with pytest.raises(NumericalError, match=r"has a copy|is a copy"):
+            knn_test([0.0, 0.3], x_train, against=m, **given)
+    assert knn_test([0.0, 0.3], x_train[1:], against=2, **given).status == "tested"
+    with pytest.raises(NumericalError, match="itself among"):
+        knn_test([0.0, 2.0], x_train[1:], against=2, **(given | {"k": 2}))
 
 
 def test_what_is_reported_and_what_is_refused():

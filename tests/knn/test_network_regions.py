@@ -316,6 +316,21 @@ def test_single_precision_leaves_a_tie_to_double(metric, before):
     )
 
 
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_tie_next_to_the_test_instance_and_far_from_where_it_goes(metric, before):
+    """Squared distances come from products of numbers that are a billion times larger."""
+    for seed in range(10):
+        rng, z = np.random.default_rng(seed), np.arange(4.0)
+        far, close = 1000 * rng.normal(size=3), 1e-3 * rng.normal(size=(2, 3))
+        test = np.stack([far, far + close[0], np.zeros(3), np.ones(3)])
+        neighbour = np.stack([far + close[1], far + close[1], np.full(3, 5.0), np.full(3, 5.0)])
+        others = np.stack([far + close[1], np.full(3, 1e4)])
+        event = Event(others, np.array([before, False]), (1,), k=1, threshold=-20.0, metric=metric)
+        region, _ = selected_region(Pieces(z, test, neighbour), event)
+        assert (rg.contains(region, np.linspace(0.05, 0.95, 19)) != before).all()
+
+
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("k", [1, 2])
 def test_single_precision_leaves_a_score_that_rests_at_the_threshold_to_double(metric, k):

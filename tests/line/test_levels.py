@@ -58,6 +58,12 @@ def test_zero_slope_on_the_level():
     assert agreement(f, 0.0, torch.tensor([False, True])).shape == (0, 2)
 
 
+def test_a_peak_that_is_narrower_than_rounding_is_no_interval():
+    f = function([1e6, 1e6 + 1, 1e6 + 2], [[0.0, 2.0], [1.0 + 2**-52, 2.0], [0.0, 0.0]])
+    output, intervals = above(f, 1.0)
+    assert output.tolist() == [1] and intervals.tolist() == [[1e6, 1e6 + 1.5]]
+
+
 def test_levels_per_output_keep_their_order_in_any_layout():
     points = torch.linspace(-1, 1, 5, dtype=torch.float64)
     values_ = torch.randn(5, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

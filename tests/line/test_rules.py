@@ -209,6 +209,8 @@ for _shape in (IMAGE, SQUARE):
     sample("sort", lambda f: torch.sort(f.flatten(), stable=True).values, _shape)
     sample("topk", lambda f: f.topk(3, largest=False).values, _shape)
     sample("msort", lambda f: f.msort(), _shape)
+    sample("kthvalue", lambda f: f.kthvalue(2, 1).values, _shape)
+    sample("rrelu", lambda f: torch.rrelu(4 * f), _shape)
     sample("median", lambda f: f.median(), _shape)
     sample("aminmax", lambda f: tuple(f.aminmax()), _shape)
     sample("norm", lambda f: (f.norm(1), torch.norm(f, p=1, dim=(1, 2)), f[0, 0, 0, 0].norm(p=1)), _shape)
@@ -330,6 +332,7 @@ for _shape in (IMAGE, SQUARE):
         ("hardtanh", (-0.5, 0.7)),
         ("hardsigmoid", ()),
         ("softshrink", (0.3,)),
+        ("softshrink", ()),
         ("threshold", (0.2, 0.2)),
         ("rrelu", ()),
     ):
@@ -574,6 +577,7 @@ REFUSED = {
     "scatter_of_itself": lambda f: f.scatter_add_(1, torch.zeros(1, 4, 4, 4, dtype=torch.int64), f),
     "write_to_repeated_numbers_alone": lambda f: (f + 1.0).expand(2, -1, -1, -1).relu_(),
     "write_to_repeated_numbers_of_windows": lambda f: (f + 1.0).unfold(1, 3, 1)[..., 0].relu_(),
+    "write_to_repeated_numbers_of_few_windows": lambda f: f.repeat(1, 2, 1, 1)[:, :6].unfold(1, 3, 2).relu_(),
     "write_to_repeated_blanks": lambda f: torch.zeros_like(f[:, :1]).expand(-1, 4, -1, -1).copy_(f),
     "moving_index": lambda f: operator.setitem(torch.zeros_like(f), f.argmax(), 1.0),
     "argmax": lambda f: f.argmax(),

@@ -106,11 +106,11 @@ def download(url: str, path: str | Path, *, sha256: str | None = None, way_out: 
         _continue(url, partial, sha256)
     except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
         raise MissingDataError(f"{url} could not be downloaded ({error}): {way_out}") from error
-    accept(partial, path, sha256, way_out)
+    _accept(partial, path, sha256, way_out)
     return path
 
 
-def accept(partial: Path, path: Path, sha256: str | None, way_out: str) -> None:
+def _accept(partial: Path, path: Path, sha256: str | None, way_out: str) -> None:
     """Move a downloaded file to its place if its digest is right; else remove it and raise InvalidInputError."""
     try:
         check_digest(partial, sha256, way_out, name=path.name)

@@ -22,7 +22,7 @@ from sigad.data.files import record
 from sigad.data.pictures import read_picture
 from sigad.data.sources import has_kaggle_credentials
 from sigad.data.stack import Series
-from sigad.errors import InvalidInputError, MissingDataError
+from sigad.errors import InvalidInputError, MissingDataError, StorageError
 from sigad.optional import needs
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def folder_of(data_dir: str | Path) -> Path:
 def fetch(data_dir: str | Path) -> Path:
     """Make the set available: the folder if it is there, else a download from Kaggle (about 1 GB), copied to it.
 
-    Raises MissingDataError, with what to do by hand, when it cannot be had.
+    Raises MissingDataError, with what to do by hand, when it cannot be had, and StorageError when it cannot be written.
     """
     folder = folder_of(data_dir)
     if folder.is_dir():
@@ -63,7 +63,11 @@ def fetch(data_dir: str | Path) -> Path:
         raise MissingDataError(f"{SLUG} holds no folder kaggle_3m with patients: {by_hand}")
     partial = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(inside, partial)
+    try:
+        shutil.copytree(inside, partial)
+    except OSError as error:  # of shutil too, which lists every file
+        shutil.rmtree(partial, ignore_errors=True)
+        raise StorageError(f"{folder} could not be written ({error}): make room, or choose another folder") from error
     partial.rename(folder)
     record(folder)
     return folder

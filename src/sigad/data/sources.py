@@ -6,14 +6,13 @@ describes. A downloaded set, or one put there by hand, lies at ``<data_dir>/tabu
 
 import importlib.util
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from sigad.data.files import accept, check_digest, download
+from sigad.data.files import check_digest, download, record, write_whole
 from sigad.data.tabular import NUMERIC, Table, read_packaged, read_table
 from sigad.errors import ConfigurationError, MissingDataError, unknown
 from sigad.optional import needs
@@ -138,6 +137,8 @@ def fetch(name: str, entry: Entry, data_dir: str | Path) -> Path | None:
         when the data set cannot be had, or the download fails.
     InvalidInputError
         when the SHA-256 of the file is not that of the manifest; shows both.
+    StorageError
+        when what Kaggle has sent cannot be written.
     """
     there, reason = _origin(name, entry, data_dir)
     if not there:
@@ -225,10 +226,9 @@ def _download_from_kaggle(name: str, entry: Entry, path: Path) -> Path:
         raise ConfigurationError(
             f"data set {name!r}: set `tabular: {name}: file` to one of the CSV files of {handle}: {', '.join(files)}"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    shutil.copyfile(files[wanted], partial)
-    accept(partial, path, entry.get("sha256"), _way_out(name, path))
+    check_digest(files[wanted], entry.get("sha256"), _way_out(name, path), name=path.name)
+    write_whole(path, files[wanted].read_bytes())
+    record(path)
     return path
 
 
