@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sigad.errors import InvalidInputError
+from sigad.knn.detection import blocks
 
 Transform = Literal["yeo-johnson"] | None
 TRANSFORMS = ("yeo-johnson", None)
@@ -20,6 +21,7 @@ TRANSFORMS = ("yeo-johnson", None)
 _ROWS = 500  # rows, at most, that a test of normality looks at: a large sample rejects what does no harm
 _DRAWS = 499
 _STEEPEST = 10.0  # exponents are looked for in [-10, 12]; standardised columns have some between -3 and 5
+_FINEST = 1e-6  # to which they are found; one that is closer to 0, where the formulas divide by it, is taken for this
 
 
 @dataclass(frozen=True)
@@ -79,27 +81,41 @@ def _yeo_johnson(values: NDArray[np.float64], power: NDArray[np.float64]) -> NDA
 
 
 def _likeliest_power(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The exponent of each standardised column, (D,), under which its transform is likeliest to be normal.
+    """The exponent of each standardised column, (D,), under which its transform is likeliest to be normal, to 1e-6.
 
-    The logarithm of the likelihood is concave in the exponent (Marchand et al., NeurIPS 2022): a golden-section search,
-    for all columns at once. A trial fits a transform of its own, which scipy takes ten times as long for.
+    The logarithm of the likelihood is concave in the exponent (Marchand et al., NeurIPS 2022): Newton's method, and
+    bisection where that leaves the interval that holds the maximum; for all columns at once.
     """
-    logs = (np.sign(values) * np.log1p(np.abs(values))).sum(axis=0)
+    columns = np.ascontiguousarray(values.T)
+    sign, size = np.where(columns < 0, -1.0, 1.0), np.log1p(np.abs(columns))
+    logs = (sign * size).mean(axis=1)
+    low, high = np.full(len(columns), -_STEEPEST), np.full(len(columns), 2 + _STEEPEST)
+    power, step = np.ones(len(columns)), np.ones(len(columns))
+    while np.abs(step).max() > _FINEST:
+        exponent = 1 + sign * (power[:, None] - 1)
+        exponent[np.abs(exponent) < _FINEST] = _FINEST
+        # The transform and its first two derivatives with respect to the power.
+        grown = np.expm1(exponent * size) / exponent
+        steep = size * (exponent * grown + 1)
+        first = (steep - grown) / exponent
+        second = sign * (size * steep - 2 * first) / exponent
+        away = sign * grown
+        away -= away.mean(axis=1, keepdims=True)
+        first -= first.mean(axis=1, keepdims=True)
+        square, change = _products(away, away), _products(away, first)
+        slope = logs - change / square
+        with np.errstate(divide="ignore", invalid="ignore"):
+            newton = slope / ((_products(first, first) + _products(away, second)) / square - 2 * (change / square) ** 2)
+        low, high = np.where(slope > 0, power, low), np.where(slope > 0, high, power)
+        to = power + newton
+        step = np.where((low < to) & (to < high) | (np.abs(newton) <= _FINEST), newton, (low + high) / 2 - power)
+        power = power + step
+    return power
 
-    def log_likelihood(power: NDArray[np.float64]) -> NDArray[np.float64]:
-        return (power - 1) * logs - len(values) / 2 * np.log(_yeo_johnson(values, power).var(axis=0))
 
-    golden = (np.sqrt(5) - 1) / 2
-    low, high = np.full(values.shape[1], -_STEEPEST), np.full(values.shape[1], 2 + _STEEPEST)
-    left, right = high - golden * (high - low), low + golden * (high - low)
-    at_left, at_right = log_likelihood(left), log_likelihood(right)
-    while (high - low).max() > 1e-6:
-        up = at_left < at_right  # the maximum lies to the right of left
-        low, high = np.where(up, left, low), np.where(up, high, right)
-        left, right = high - golden * (high - low), low + golden * (high - low)
-        new = log_likelihood(np.where(up, right, left))
-        at_left, at_right = np.where(up, at_right, new), np.where(up, new, at_left)
-    return (low + high) / 2
+def _products(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inner product of each row of one with that of the other."""
+    return np.einsum("dn,dn->d", a, b)
 
 
 def excess_kurtosis_pvalue(rows: NDArray[np.float64]) -> float:
@@ -118,13 +134,14 @@ def excess_kurtosis_pvalue(rows: NDArray[np.float64]) -> float:
 def _null_kurtosis(n: int, m: int) -> NDArray[np.float64]:
     """Kurtosis of n normal rows with m columns, drawn (_DRAWS,) times."""
     rng = np.random.default_rng((n, m))
-    return np.array([_kurtosis(rng.normal(size=(n, m))) for _ in range(_DRAWS)])
+    sizes = [block.stop - block.start for block in blocks(_DRAWS, n * m)]
+    return np.concatenate([_kurtosis(rng.normal(size=(size, n, m))) for size in sizes])
 
 
-def _kurtosis(rows: NDArray[np.float64]) -> float:
-    """Mean of the squared squared Mahalanobis distances from the mean."""
-    basis = np.linalg.qr(rows - rows.mean(axis=0))[0]
-    return float(np.square(len(rows) * np.square(basis).sum(axis=1)).mean())
+def _kurtosis(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of the squared squared Mahalanobis distances from the mean, of rows (..., n, m)."""
+    basis = np.linalg.qr(rows - rows.mean(axis=-2, keepdims=True))[0]
+    return np.square(rows.shape[-2] * np.square(basis).sum(axis=-1)).mean(axis=-1)
 
 
 def choose_components(

@@ -18,7 +18,7 @@ from sigad.data.tabular import Split, Table, split
 from sigad.errors import InvalidInputError
 from sigad.inference.estimated import EstimatedCovariance
 from sigad.knn.components import Components, Transform, choose_components
-from sigad.knn.detection import METRICS, Metric, check_candidates, detect, norm, scores
+from sigad.knn.detection import METRICS, Metric, blocks, check_candidates, detect, norm, scores
 from sigad.seeds import Streams
 from sigad.study.kinds import Block, Cost
 from sigad.study.knn_problems import KnnKind, KnnProblems
@@ -214,8 +214,7 @@ def draw_trial(
     further = rng.permutation(np.setdiff1d(parts.testing, [row]))[:_HELD_OUT]
     scattered = features(table.x[parts.covariance])
     centred = scattered - scattered.mean(axis=0)
-    following = np.add.outer(np.arange(len(held_out)), np.arange(1, size + 1)) % len(held_out)
-    score = scores(norm(held_out[:, None] - held_out[following], metric), candidates, held_out.shape[1]).max(axis=-1)
+    score = scores(_to_following(held_out, size, metric), candidates, held_out.shape[1]).max(axis=-1)
     return Trial(
         x_test=features(table.x[[row]])[0],
         x_train=features(train),
@@ -225,6 +224,21 @@ def draw_trial(
         threshold=float(np.quantile(score, quantile, method="higher")),
         row=row,
         held_out=features(table.x[further]),
+    )
+
+
+def _to_following(instances: NDArray[np.float64], count: int, metric: Metric) -> NDArray[np.float64]:
+    """Distances (N, count) of each instance (N, m) to those that follow it in a circle."""
+    # One component after the other, for sums over a short last axis take several times as long; and in blocks that stay
+    # in the cache.
+    components = np.ascontiguousarray(instances.T)
+    circle = np.concatenate([components, components[:, :count]], axis=1)
+    following = np.lib.stride_tricks.sliding_window_view(circle, count, axis=1)[:, 1:]
+    return np.concatenate(
+        [
+            norm(np.moveaxis(components[:, block, None] - following[:, block], 0, -1), metric)
+            for block in blocks(len(instances), count * len(components))
+        ]
     )
 
 
