@@ -332,6 +332,26 @@ def test_a_tie_next_to_the_test_instance_and_far_from_where_it_goes(metric, befo
 
 
 @pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["double", "single"])
+def test_a_tie_that_begins_where_features_bend_sharply(metric, dtype):
+    """On the last piece another instance is as far as the neighbour. Where that begins, the features are what they are
+    a rounding of the data before: on data of 100 that is 100 roundings of z, over which they change by 300 times as
+    much."""
+    z = np.array([0.0, 1.0, 1.001, 3.0])
+    off = 300 * 100 * float(np.finfo(dtype).eps)
+    test, neighbour = np.zeros((4, 1), dtype), np.array([[0.0], [0.0], [0.3 - off], [0.3]], dtype)
+    train = np.array([[neighbour[-1, 0]], [9.0]], np.float64)
+    for before in (False, True):
+        event = Event(train, np.array([before, False]), (1,), k=1, threshold=-9.0, metric=metric)
+        found, doubtful = selected_region(Pieces(z, test, neighbour, start=100.0), event)
+        inside = np.linspace(1.0015, 2.9995, 9)
+        if dtype == np.float32:
+            assert rg.contains(doubtful, inside).all()
+        else:
+            assert (rg.contains(found, inside) if len(found) else np.zeros(9, bool)).tolist() == [not before] * 9
+
+
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("k", [1, 2])
 def test_single_precision_leaves_a_score_that_rests_at_the_threshold_to_double(metric, k):
     """On the first piece, of the only other instance in reach (k = 2), or of the neighbour itself (k = 1)."""

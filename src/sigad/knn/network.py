@@ -6,6 +6,7 @@ Source: Niihori et al. (NeurIPS 2025), appendix B.
 """
 
 import copy
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -225,7 +226,9 @@ class NeighbourHypothesis(PiecewiseHypothesis):
         )
 
     def agreement(self, part: tuple[LineFunction, LineFunction]) -> tuple[Region, Region]:
-        return selected_region(_pieces(*part), self.event, condition_on_k=self.condition_on_k)
+        z, test, neighbour = _aligned(part)
+        pieces = Pieces(z, test, neighbour, _over(self.middle, self.direction))
+        return selected_region(pieces, self.event, condition_on_k=self.condition_on_k)
 
     def interior(self, region: Region) -> Region:
         """A region, if the statistic lies inside of it; raises NumericalError on an end point, or outside."""
@@ -240,7 +243,7 @@ class NeighbourHypothesis(PiecewiseHypothesis):
     def _linear_piece(self) -> Pieces:
         """Both instances' features on the one linear piece that holds the statistic."""
         z = self.piece()[0]
-        return Pieces(z, *(self._at(z, sign) for sign in (1.0, -1.0)))
+        return Pieces(z, test=self._at(z, 1.0), neighbour=self._at(z, -1.0))
 
     def _at(self, z: NDArray, sign: float) -> NDArray[np.float64]:
         """Features of x(z) (sign 1) or of x_j(z) (sign -1), (len(z), D)."""
@@ -355,8 +358,9 @@ class NeighbourhoodHypothesis(PiecewiseHypothesis):
         return _resolved(self, features[:1], features[1:])
 
     def agreement(self, part: tuple[LineFunction, ...]) -> tuple[Region, Region]:
-        z, (test, *nearest) = _aligned(part)
-        return neighbourhood_region(z, test, nearest, self.event)
+        z, test, *nearest = _aligned(part)
+        start = max(itertools.starmap(_over, zip(self.start, self.direction, strict=True)))
+        return neighbourhood_region(z, test, nearest, self.event, start)
 
 
 def _resolved(
@@ -393,17 +397,16 @@ def _not_close(region: Region, hypothesis, test: NDArray, nearest: NDArray) -> R
     return region
 
 
-def _aligned(functions: Sequence[LineFunction]) -> tuple[NDArray[np.float64], list[NDArray]]:
+def _over(start: NDArray, direction: NDArray) -> float:
+    """The size of the data where the line starts, in units of their change along it."""
+    return float(np.abs(start).max() / np.abs(direction).max())
+
+
+def _aligned(functions: Sequence[LineFunction]) -> list[NDArray]:
     """The union of the functions' breakpoints (K + 1,), and the features (K + 1, D) of each of them there."""
     functions = align(list(functions))
     values = [f.values.reshape(len(f.values), -1).cpu().numpy() for f in functions]
-    return functions[0].breakpoints.cpu().numpy(), values
-
-
-def _pieces(test: LineFunction, neighbour: LineFunction) -> Pieces:
-    """Both instances' features at the union of their breakpoints."""
-    z, values = _aligned([test, neighbour])
-    return Pieces(z, *values)
+    return [functions[0].breakpoints.cpu().numpy(), *values]
 
 
 def detect_network(

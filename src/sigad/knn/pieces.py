@@ -39,12 +39,14 @@ class Pieces:
     """Features of the two moving instances on consecutive linear pieces.
 
     ``z`` (K + 1,) float64, strictly increasing; ``test`` and ``neighbour`` (K + 1, D) the features of x(z) and x_j(z)
-    there, linear in between.
+    there, linear in between. ``start``: the size of the data at z = 0, in units of their change with z; what rounding
+    of the data amounts to on the line, so that breakpoints are known to (start + |z|) times the precision.
     """
 
     z: NDArray[np.float64]
     test: NDArray
     neighbour: NDArray
+    start: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -99,14 +101,16 @@ def is_close_call(test: NDArray, nearest: NDArray, event: "Event | Neighbourhood
 
 
 def neighbourhood_region(
-    z: NDArray[np.float64], test: NDArray, nearest: Sequence[NDArray], event: NeighbourhoodEvent
+    z: NDArray[np.float64], test: NDArray, nearest: Sequence[NDArray], event: NeighbourhoodEvent, start: float = 0.0
 ) -> tuple[rg.Region, rg.Region]:
     """The z between the first and the last breakpoint at which the m nearest are the same set and the test instance is
     detected, (p, 2); and those at which single precision does not tell.
 
-    ``z`` (K + 1,) breakpoints; ``test`` and each of ``nearest`` (K + 1, D) features there, linear in between.
+    ``z`` (K + 1,) breakpoints; ``test`` and each of ``nearest`` (K + 1, D) features there, linear in between; ``start``
+    as in :class:`Pieces`.
     """
-    distances = _Distances(z, test, event.train, event.metric, _size(test - neighbour for neighbour in nearest))
+    apart = _size(test - neighbour for neighbour in nearest)
+    distances = _Distances(z, test, event.train, event.metric, apart, start)
     each = [distances.to(neighbour, before) for neighbour, before in zip(nearest, event.before, strict=True)]
     regions = [np.array([[z[0], z[-1]]]) for _ in distances.ways]
     for one in each:
@@ -138,7 +142,7 @@ def selected_region(pieces: Pieces, event: Event, *, condition_on_k: bool = True
     ``condition_on_k``: for the same k; otherwise for any of the candidates, the one with the largest score at z.
     """
     apart = _size([pieces.test - pieces.neighbour])
-    distances = _Distances(pieces.z, pieces.test, event.train, event.metric, apart)
+    distances = _Distances(pieces.z, pieces.test, event.train, event.metric, apart, pieces.start)
     distances = distances.to(pieces.neighbour, event.before)
     ahead = distances.ahead(np.ones(distances.pieces, bool))
     ks = (event.k,) if condition_on_k else event.candidates
@@ -226,14 +230,14 @@ class _Distances:
 
     ``test`` (K + 1, D) its features, ``train`` (n', D) those of the others, which do not move. Until :meth:`to` names a
     neighbour, it is the test instance itself, at distance 0. ``apart``: the largest difference of any number of its
-    features and those of a neighbour.
+    features and those of a neighbour. ``start`` as in :class:`Pieces`.
 
     ``ways`` in which to ask: in single precision with the benefit of rounding (1.0) and without it (-1.0), for what it
     does not tell is where the answers differ; in double precision without regard to it (0.0).
     """
 
-    def __init__(self, z: NDArray, test: NDArray, train: NDArray, metric: Metric, apart: float):
-        self.z, self.pieces, self.metric, self.moving = z, len(z) - 1, metric, test
+    def __init__(self, z: NDArray, test: NDArray, train: NDArray, metric: Metric, apart: float, start: float):
+        self.z, self.pieces, self.metric, self.moving, self.start = z, len(z) - 1, metric, test, start
         self.ways = (1.0, -1.0) if test.dtype == np.float32 else (0.0,)
         # Relative to the test instance's features: the squared distances below are differences of squares. In a unit
         # in which products of these neither under- nor overflow; a power of two, so that nothing is rounded.
@@ -262,7 +266,7 @@ class _Distances:
             self.test, self.train = self.test.astype(np.float64), self.train.astype(np.float64)
             self.d_i = _cross_distances(self.test, self.train, metric)
             self.bend_i = norm(np.diff(self.test, axis=0), metric)
-        self.size_test = norm(test.astype(np.float64) / self.unit, metric)
+        self.size_test = self._size_of(test)
         size_train = norm(np.clip(train / self.unit, -_FAR, _FAR), metric)
         sums = _squares(self.test)[:, None] + _squares(self.train)
         self.rounding_i = self._rounding(self.d_i, self.size_test[:, None] + size_train, sums)
@@ -277,7 +281,7 @@ class _Distances:
     def _towards(self, neighbour: NDArray, before: NDArray[np.bool_]) -> None:
         self.before = before
         self.apart = (self.moving - neighbour) / self.moving.dtype.type(self.unit)
-        size = norm(neighbour.astype(np.float64) / self.unit, self.metric)
+        size = self._size_of(neighbour)
         if self.l2:
             self.d_j, self.bend_j = _squares(self.apart), _squares(np.diff(self.apart, axis=0))
         else:
@@ -285,6 +289,15 @@ class _Distances:
             self.d_j = norm(self.apart, self.metric)
             self.bend_j = norm(np.diff(self.apart, axis=0), self.metric)
         self.rounding_j = self._rounding(self.d_j, self.size_test + size)[:, None]
+
+    def _size_of(self, features: NDArray) -> NDArray[np.float64]:
+        """The size (K + 1,) of features (K + 1, D) whose rounding is theirs: their norm, and what they are off where a
+        breakpoint is off by rounding, and so lies on the piece before or after, which is as much as they bend there."""
+        features = features.astype(np.float64) / self.unit
+        slopes = np.diff(features, axis=0) / np.diff(self.z)[:, None]
+        bends = np.zeros(len(features))
+        bends[1:-1] = norm(np.diff(slopes, axis=0), self.metric)
+        return norm(features, self.metric) + (self.start + np.abs(self.z)) * bends
 
     def closer(self, lam: float, which: NDArray[np.bool_], way: float = 0.0) -> _Steps:
         """How many of the others are closer than lam d_j, along the pieces that the mask (K,) names; ``way``: rounding
