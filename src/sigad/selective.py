@@ -148,7 +148,7 @@ def selective_test(
     )
 
 
-def _contrast_of(contrast: Callable[[NDArray], ArrayLike | None], selection: NDArray) -> ArrayLike | None:
+def _contrast_of(contrast: Callable[[NDArray], Any], selection: NDArray) -> Any:
     try:
         return contrast(selection.copy())
     except SigadError:

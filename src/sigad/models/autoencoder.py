@@ -54,7 +54,7 @@ class Autoencoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The reconstruction of x (B, C, H, W), in the same shape; H and W divisible by 2^(number of widths)."""
-        require_divisible(x, len(self.config["widths"]))
+        require_divisible(x, len(self.encoder) - 1)  # all but the last halve it
         return self.decoder(self.encoder(x))
 
 
