@@ -120,12 +120,20 @@ def test_polish_moves_end_points_and_repairs_components():
 
 
 def test_what_single_precision_does_not_tell_is_looked_at_in_double():
-    """A score that rests next to the threshold: no end point is near what was missed."""
-    missed = [[1.2, 1.9]]
-    for single in (rg.union(REGION, [[-2.0, -1.5]]), rg.intersection(REGION, rg.complement(missed))):
-        unsure = np.array([[-2.1, -1.4], [1.1, 2.0]])
+    """A score that rests next to the threshold: no end point is near what was missed, or what is too much."""
+    without = [REGION[[0, 2, 3, 4]], rg.intersection(REGION, rg.complement([[1.2, 1.9]]))]
+    for single in (*without, rg.union(REGION, [[-0.75, 0.5]]), rg.union(REGION, [[-2.0, -1.5]])):
+        unsure = np.array([[-2.1, -1.4], [-1.1, 0.6], [1.1, 2.0]])
         result = exact(Known(REGION, 0.7, single=single, unsure=unsure), exhaustive=True)
         np.testing.assert_allclose(result.region, rg.intersection(REGION, [list(result.searched)]), rtol=0, atol=1e-15)
+
+
+def test_the_tolerance_holds_after_the_polish():
+    """What single precision saw was enough to stop; what double precision leaves of it is not."""
+    everything, part = np.array([[-10.0, 10.0]]), np.array([[1.9, 2.1]])
+    result = exact(Known(part, 2.0, single=everything, unsure=everything))
+    assert result.searched[1] > exact(Known(everything, 2.0)).searched[1]
+    assert result.p_high - result.p_low <= 0.01 * result.p_high
 
 
 @pytest.mark.parametrize("single", [[[0.7 + 1e-7, 2.25]], [[0.7 + 1e-4, 2.25]], [[-1.0, -0.75]], [[0.5, 0.9]]])

@@ -53,6 +53,12 @@ def test_e_bh_by_its_definition(e, level):
         assert ranked[rejected.sum() - 1] * rejected.sum() * level >= len(e) * (1 - 1e-9)
 
 
+def test_adjusted_e_values_do_not_fall_where_evidence_does():
+    # At level 0.15 the second largest rejects both: 9.9 >= 2 / (2 * 0.15), although 10 < 2 / 0.15.
+    np.testing.assert_allclose(e_benjamini_hochberg([9.9, 10.0, 0.0, np.nan]), [2 / 9.9, 2 / 9.9, 1, 1])
+    np.testing.assert_allclose(e_benjamini_hochberg([9.9, 10.0]), [1 / 9.9, 1 / 9.9])
+
+
 def expectation(region, null, scale, law, searched=None):
     """E[e] under the null truncated to the region, by quadrature."""
     mass = sum(law.cdf(high) - law.cdf(low) for low, high in region)
