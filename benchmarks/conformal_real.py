@@ -4,7 +4,7 @@
 
 Trials of the experiments `conformal_…_tabular` and `features_…_images`: every one splits the normal rows anew, fits on
 its own part of them, and calibrates on those of the testing fifth that are not under test (threshold at the 0.7
-quantile, k from 1 to 10). 3,000 inspected normal rows and 1,000 anomalous ones of each set; patches are thumbnails of
+quantile, k from 1 to 10). 1,500 inspected normal rows and 500 anomalous ones of each set; patches are thumbnails of
 8 x 8 pixels. The first method is the selective test against the neighbourhood, whose p-values rank in
 `conformal_selective`; all methods see the same detections. Given the set, trials are independent and the row under test
 is exchangeable with the calibration rows, so that Type I errors of conformal p-values are at most the level by
@@ -34,7 +34,7 @@ from sigad.study.methods.neighbourhood import Neighbourhood
 from sigad.study.rates import rejection_rate
 from sigad.study.run import apply
 
-SEED, QUANTILE, TRIALS = 20251, 0.7, {"type1": ("normal", 3000), "power": ("anomaly", 1000)}
+SEED, QUANTILE, TRIALS = 20251, 0.7, {"type1": ("normal", 1500), "power": ("anomaly", 500)}
 METHODS = {
     "neighbourhood": Neighbourhood(),
     "conformal": Conformal(),

@@ -22,6 +22,12 @@ def correlated(rng, m, rows=0.7, columns=0.4, shape=(1, 8, 8)):
     return (factors[0] @ white @ factors[1].T) * np.linspace(0.5, 2, shape[2])
 
 
+def by_inverse(deviations, matrix):
+    """Inner products of whitened deviations, by the inverse of the matrix."""
+    rows = deviations.reshape(len(deviations), -1)
+    return rows @ np.linalg.solve(matrix, rows.T)
+
+
 def alone(images):
     return [f"p{i}" for i in range(len(images))]
 
@@ -40,6 +46,8 @@ def test_products_and_likelihood_are_those_of_the_matrix(kind):
     np.testing.assert_allclose(covariance.log_likelihood(deviations), expected, rtol=1e-9)
     drawn = np.stack([covariance.color(unit) for unit in np.eye(N)])  # transposed root
     np.testing.assert_allclose(drawn.T @ drawn, matrix, atol=1e-10)
+    white = covariance.whiten(deviations)
+    np.testing.assert_allclose(white @ white.T, by_inverse(deviations, matrix), rtol=1e-9, atol=1e-9)
     regions = rng.random((3, *SHAPE[1:])) < 0.5
     statistic = standardised(covariance, deviations, contrasts(regions, SHAPE))
     for i, region in enumerate(regions):

@@ -2,13 +2,16 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from sigad.data.stack import Preparation, Series, prepare
 from sigad.data.tabular import Table
 from sigad.figures.diagnosis import plot_diagnosis
 from sigad.figures.rates import COUNTS
 from sigad.figures.validity import TESTS, plot_validity, validity
 from sigad.study.diagnoses import AGAINST, QUANTILE, diagnosed, diagnosis_curves, diagnosis_table
 from sigad.study.kinds.knn_tabular import KnnTabular
+from sigad.study.kinds.localization_images import LocalizationImages
 
 
 def table(name, noise, rows=2000):
@@ -43,6 +46,32 @@ def test_normal_rows_are_not_refused_and_others_are():
     assert (curves.groupby(["dataset", "against"])["residual"].diff().dropna() >= 0).all()
     figure = plot_diagnosis(curves)
     assert [axis.get_title() for axis in figure.axes if axis.get_visible()][:2] == ["good", "bad"]
+
+
+def test_a_stack_is_diagnosed_by_one_image_of_each_held_out_patient():
+    rng = np.random.default_rng(0)
+    zeros = np.zeros((3, 8, 8), bool)
+    parts = [Series(f"p{i}", [f"p{i}_{k}" for k in range(3)], rng.normal(size=(3, 1, 8, 8)), zeros) for i in range(200)]
+    stack = prepare(parts, Preparation(size=8, standardise=True), name="made", seed=0)
+    setting = LocalizationImages(size=8, resolution=4, flagged=0.7, noise="isotropic")
+    given = {"stack": stack, "network": None}
+    found = diagnosed(setting, np.random.default_rng(1), given, alpha=0.05)
+    ((against, diagnosis),) = found.items()
+    held_out = np.unique(stack.groups[np.isin(stack.roles, ["calibration", "test"])])
+    assert against == "references" and diagnosis.n_normals == len(held_out) == 80
+    assert diagnosis.variance_ratio == pytest.approx(1, abs=0.3) and diagnosis.verdict != "refused"
+    assert diagnosis.n_detected > 30 and diagnosis.residuals.shape == (40, 64)
+    several = {
+        "rows": diagnosed(KnnTabular(), np.random.default_rng(3), {"table": normal()}, alpha=0.05),
+        "made": found,
+    }
+    figure = plot_diagnosis(diagnosis_curves(several))
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [*AGAINST, "references"]
+
+
+def normal():
+    return table("good", np.random.default_rng(0).normal)
 
 
 def test_the_figure_of_validity_marks_what_is_shown_to_be_invalid():

@@ -1,14 +1,16 @@
-"""docs/adding-a-baseline.md, followed to the letter."""
+"""Pages that have commands and files for the pipeline, followed to the letter."""
 
 import re
 import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from tests.workflow.conftest import PARTS, ROOT
+from tests.data.volumes import write_lgg
+from tests.workflow.conftest import PARTS, ROOT, TINY, Pipeline
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("documentation")]
 
@@ -51,3 +53,18 @@ def test_the_page_on_adding_a_baseline_works_as_written(tmp_path):
         numbers[numbers["method"] == name].set_index("signal")["rate"] for name in ("sidak", "bonferroni_n")
     )
     assert len(sidak) == 3 and (sidak >= bonferroni).all()
+
+
+def test_the_experiment_on_tumours_is_laid_out_as_written(tmp_path):
+    """Its plan, on scans made for the test: a run takes minutes."""
+    page = (ROOT / "docs" / "real-images.md").read_text(encoding="utf-8")
+    (experiment,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (command,) = re.findall(r"`snakemake (--configfile tumours\.yaml [^`]+)`", page)
+    pipeline, rng = Pipeline(tmp_path, TINY), np.random.default_rng(0)
+    for i in range(2):
+        write_lgg(tmp_path / "heads", f"TCGA_CS_494{i}_19960909", rng)
+    (tmp_path / "tumours.yaml").write_text(experiment.replace("folder: null", "folder: heads"), encoding="utf-8")
+    planned = pipeline.planned(*command.split())
+    one = {"prepare_stack", "train_detector", "plot_rates"}
+    assert {rule: planned.pop(rule) for rule in one} == dict.fromkeys(one, 1)
+    assert set(planned) == {"test_lattice", "test_naive", "test_conformal"}

@@ -74,8 +74,8 @@ CHANGES = {
     ),
     "entry of images": ({"config": {"images": {"brick": {"patch": 32}}}}, FIGURES["images"]),
     "entry of features": ({"config": {"features": {"small_cnn": {"layer": "9"}}}}, FIGURES["images"]),
-    "entry of a stack": ({"config": {"stacks": {"brick": {"side": 64}}}}, ["stacks"]),
-    "training of a detector": ({"config": {"detectors": {"autoencoder": {"epochs": 3}}}}, ["stacks"]),
+    "entry of a stack": ({"config": {"stacks": {"brick": {"side": 64}}}}, ["stacks", "diagnosis"]),
+    "training of a detector": ({"config": {"detectors": {"autoencoder": {"epochs": 3}}}}, ["stacks", "diagnosis"]),
     "false discovery rate": ({"config": {"false_discovery_rate": 0.2}}, ["image_map_brick"]),
     "code of a method": (
         {"append": {"src/sigad/study/methods/naive.py": CODE}},
@@ -97,7 +97,7 @@ CHANGES = {
             "diagnose": ["diagnosis"],
             "show_images": ["image_noise", "image_map_brick"],
             "train_diffusion": FIGURES["pixels"],
-            "prepare_stack": ["stacks"],
+            "prepare_stack": ["stacks", "diagnosis"],
             "train_detector": ["stacks"],
             "plot_rates": ["synthetic", "tables", "real_type1"],
         }.items()

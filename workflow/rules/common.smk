@@ -34,6 +34,7 @@ from sigad.data.sources import enabled_datasets, local_path
 from sigad.errors import ConfigurationError, SigadError, near
 from sigad.study.configuration import overridden, validate
 from sigad.study.design import lay_out_all, needed_in
+from sigad.study.kinds.localization_images import LocalizationImages
 from sigad.study.knn_rows import KnnRows
 from sigad.study.lineage import lineage
 from sigad.study.logs import cause
@@ -286,13 +287,15 @@ def validity_experiments():
 
 
 @cache
-def row_settings():
-    """The experiment and the first setting of each data set that is tested on components of its rows."""
+def diagnosed_settings():
+    """The experiment and the first setting of each data set whose noise model is diagnosed: tables, image sets of which
+    features are the data, and stacks of whole images."""
     found = {}
     for experiment in EXPERIMENTS.values():
         for setting in experiment.settings.values():
-            if isinstance(setting, KnnRows):
-                found.setdefault(setting.dataset, (experiment, setting))
+            if isinstance(setting, KnnRows | LocalizationImages):
+                name = getattr(setting, "stack", setting.dataset)
+                found.setdefault(name, (experiment, setting))
     return found
 
 
@@ -405,11 +408,11 @@ def rates_lineage(name):
     )
 
 
-def row_files():
-    """What the settings of :func:`row_settings` read."""
+def diagnosed_files():
+    """What the settings of :func:`diagnosed_settings` read."""
     return [
         path
-        for experiment, setting in row_settings().values()
+        for experiment, setting in diagnosed_settings().values()
         for path in setting.inputs(experiment.name).values()
     ]
 
@@ -453,7 +456,7 @@ def figures():
         shown["real_type1"] = (
             "Type I error on every real data set, of both hypotheses and treatments of the covariance."
         )
-    if row_settings():
+    if diagnosed_settings():
         shown["diagnosis"] = (
             "Does the noise model hold? The verdict of sigad.diagnose on each data set."
         )

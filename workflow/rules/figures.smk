@@ -279,7 +279,7 @@ rule plot_activation:
 
 rule diagnose:
     input:
-        [f"<results>/{path}" for path in row_files()],
+        [f"<results>/{path}" for path in diagnosed_files()],
     output:
         table=report(
             "<results>/tables/diagnosis.csv",
@@ -309,18 +309,21 @@ rule diagnose:
     threads: 1
     resources:
         mem_mb=4000,
-        runtime=30,
+        runtime=240,
     params:
         settings=[
-            [experiment.name, experiment.kind, setting.values]
-            for experiment, setting in row_settings().values()
+            [name, experiment.name, experiment.kind, setting.values]
+            for name, (experiment, setting) in diagnosed_settings().items()
         ],
         results=lambda wildcards, output: str(Path(output.table).parents[1]),
         seed=config["seed"],
         alpha=config["alpha"],
-        lineage=lambda wildcards: lineage(*map(recipe, row_files())),
+        lineage=lambda wildcards: lineage(*map(recipe, diagnosed_files())),
         code=stage_code(
-            "diagnose", "sigad.study.kinds.knn_tabular", "sigad.study.kinds.knn_embeddings"
+            "diagnose",
+            "sigad.study.kinds.knn_tabular",
+            "sigad.study.kinds.knn_embeddings",
+            "sigad.study.kinds.localization_images",
         ),
     message:
         "Does the noise model hold?"

@@ -11,13 +11,12 @@ from sigad.study.logs import stage_log
 
 with stage_log(snakemake.log[0]) as log:
     params, out, found = snakemake.params, snakemake.output, {}
-    for experiment, kind, values in params.settings:
+    for name, experiment, kind, values in params.settings:
         setting = kinds.load(kind).of(values)
-        given = setting.load({name: Path(params.results, path) for name, path in setting.inputs(experiment).items()})
-        rng = Streams(params.seed, "diagnosis", setting.dataset, 0).data()
-        found[setting.dataset] = diagnosed(setting, rng, given, alpha=params.alpha)
-        for against, diagnosis in found[setting.dataset].items():
-            log.info("%s, against the %s: %s", setting.dataset, against, diagnosis)
+        given = setting.load({key: Path(params.results, path) for key, path in setting.inputs(experiment).items()})
+        found[name] = diagnosed(setting, Streams(params.seed, "diagnosis", name, 0).data(), given, alpha=params.alpha)
+        for against, diagnosis in found[name].items():
+            log.info("%s, against the %s: %s", name, against, diagnosis)
     diagnosis_table(found).to_csv(out.table, index=False)
     curves = diagnosis_curves(found)
     curves.to_csv(out.csv, index=False)

@@ -36,8 +36,8 @@ class ImageCovariance(ABC):
         """Noise with the correlation K from standard normal noise (n,)."""
 
     @abstractmethod
-    def _quadratic(self, v: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-        """v' K^-1 v for v (m, n), and log det K."""
+    def _white(self, v: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+        """K^(-1/2) v for v (m, n), up to a rotation, and log det K."""
 
     def __matmul__(self, vector: ArrayLike) -> NDArray[np.float64]:
         return self.scale**2 * self.sd * self.correlate(self.sd * np.asarray(vector, np.float64))
@@ -46,14 +46,21 @@ class ImageCovariance(ABC):
         """Noise of this covariance from standard normal noise (n,)."""
         return self.scale * self.sd * self._root(np.asarray(white, np.float64))
 
+    def whiten(self, deviations: ArrayLike) -> NDArray[np.float64]:
+        """Sigma^(-1/2) times deviations (m, C, H, W) or (m, n) from the mean, up to a rotation, (m, n): standard normal
+        under the model."""
+        return self._whitened(deviations)[0]
+
     def log_likelihood(self, deviations: ArrayLike) -> NDArray[np.float64]:
         """Log density of deviations (m, C, H, W) from the mean, per number of an image, (m,)."""
-        given = np.asarray(deviations, np.float64)
-        v = given.reshape(len(given), -1) / (self.scale * self.sd)
-        squared, log_det = self._quadratic(v)
-        n = v.shape[1]
+        white, log_det = self._whitened(deviations)
+        n = white.shape[1]
         log_det += 2 * (np.log(self.sd).sum() + n * np.log(self.scale))
-        return -0.5 * (squared + log_det + n * np.log(2 * np.pi)) / n
+        return -0.5 * (np.square(white).sum(-1) + log_det + n * np.log(2 * np.pi)) / n
+
+    def _whitened(self, deviations: ArrayLike) -> tuple[NDArray[np.float64], float]:
+        given = np.asarray(deviations, np.float64)
+        return self._white(given.reshape(len(given), -1) / (self.scale * self.sd))
 
 
 @dataclass(frozen=True)
@@ -70,24 +77,21 @@ class LowRank(ImageCovariance):
     def correlate(self, v):
         return self.rest * v + ((v @ self.directions.T) * self.values) @ self.directions
 
-    def _root(self, white):
-        # K = S (I + U'U) S with S = diag(rest)^(1/2), whose middle has a root by the singular values of U.
+    def _middle(self):
+        """K = S (I + U'U) S with S = diag(rest)^(1/2): S, the right singular vectors B (r, n) of U, and the logarithms
+        of the eigenvalues of I + U'U that belong to them."""
         root = np.sqrt(self.rest)
         _, singular, basis = np.linalg.svd(np.sqrt(self.values)[:, None] * self.directions / root, full_matrices=False)
-        more = np.expm1(0.5 * np.log1p(np.square(singular)))
-        return root * (white + basis.T @ (more * (basis @ white)))
+        return root, basis, np.log1p(np.square(singular))
 
-    def _quadratic(self, v):
-        # Woodbury: (R + V' L V)^-1 = R^-1 - R^-1 V' (L^-1 + V R^-1 V')^-1 V R^-1.
-        squared = (np.square(v) / self.rest).sum(-1)
-        log_det = float(np.log(self.rest).sum())
-        if len(self.values):
-            inner = np.diag(1 / self.values) + (self.directions / self.rest) @ self.directions.T
-            factor = np.linalg.cholesky(inner)
-            along = np.linalg.solve(factor, ((v / self.rest) @ self.directions.T).T)
-            squared = squared - np.square(along).sum(0)
-            log_det += 2 * float(np.log(np.diag(factor)).sum()) + float(np.log(self.values).sum())
-        return squared, log_det
+    def _root(self, white):
+        root, basis, log = self._middle()
+        return root * (white + (np.expm1(0.5 * log) * (white @ basis.T)) @ basis)
+
+    def _white(self, v):
+        root, basis, log = self._middle()
+        v = v / root
+        return v + (np.expm1(-0.5 * log) * (v @ basis.T)) @ basis, float(np.log(self.rest).sum() + log.sum())
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ class KroneckerAutoregressive(ImageCovariance):
         )
         return (down @ white.reshape(self.shape) @ right.T).ravel()
 
-    def _quadratic(self, v):
+    def _white(self, v):
         image = v.reshape(len(v), *self.shape)
         for correlation, axis in ((self.rows, 2), (self.columns, 3)):
             image = np.moveaxis(image, axis, -1)
@@ -122,7 +126,7 @@ class KroneckerAutoregressive(ImageCovariance):
             image = np.moveaxis(np.concatenate([image[..., :1], innovations], -1), -1, axis)
         c, h, w = self.shape
         log_det = c * (w * (h - 1) * np.log1p(-(self.rows**2)) + h * (w - 1) * np.log1p(-(self.columns**2)))
-        return np.square(image).sum((1, 2, 3)), float(log_det)
+        return image.reshape(v.shape), float(log_det)
 
 
 def estimate(images: ArrayLike, groups: Iterable[str], kind: str, *, components: int = 20) -> ImageCovariance:

@@ -9,8 +9,8 @@ from scipy import special
 
 from sigad.figures.style import STYLE
 
-_COLOURS = {"neighbour": "#D55E00", "neighbourhood": "#882255"}
-_COLUMNS = 7
+_COLOURS = {"neighbour": "#D55E00", "neighbourhood": "#882255", "references": "#0072B2"}
+_COLUMNS = 8
 
 
 def plot_diagnosis(frame: pd.DataFrame) -> Figure:
@@ -33,11 +33,10 @@ def plot_diagnosis(frame: pd.DataFrame) -> Figure:
             row, column = divmod(number, columns)
             above, below = axes[2 * row, column], axes[2 * row + 1, column]
             some = frame[frame["dataset"] == dataset]
-            for against, part in some.groupby("against", sort=False):
+            for place, (against, part) in zip((0.98, 0.86), some.groupby("against", sort=False), strict=False):
                 fact = part.iloc[0]
                 text = f"{fact['verdict']}: {fact['n_rejected']} of {fact['n_detected']}"
                 below.plot(part["level"], part["p_value"], color=_COLOURS[against], label=f"{against}")
-                place = 0.98 if against == "neighbour" else 0.86
                 below.text(0.03, place, text, transform=below.transAxes, va="top", fontsize=6, color=_COLOURS[against])
             first = some[some["against"] == some["against"].iloc[0]]
             above.plot(special.ndtri(first["level"]), first["residual"], color="0.2")
@@ -50,5 +49,6 @@ def plot_diagnosis(frame: pd.DataFrame) -> Figure:
             if column == 0:
                 above.set_ylabel("whitened differences")
                 below.set_ylabel("p-values of normals")
-        figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside right center", title="against the")
+        entries = {label: line for axis in axes[1::2].flat for line, label in zip(*axis.get_legend_handles_labels())}  # noqa: B905
+        figure.legend(entries.values(), entries.keys(), loc="outside right center", title="against the")
     return figure

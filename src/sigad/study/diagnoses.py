@@ -1,6 +1,6 @@
 """Does the noise model hold on a data set? :func:`sigad.diagnose` on held-out normal instances of one split of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,26 +13,48 @@ from sigad.diagnosis import Diagnosis, diagnose
 from sigad.errors import NumericalError
 from sigad.inference.estimated import EstimatedCovariance
 from sigad.knn.neighbour import knn_test
+from sigad.study.kinds.localization_images import LocalizationImages
 from sigad.study.knn_rows import KnnRows
 
 AGAINST = ("neighbour", "neighbourhood")
+REFERENCES = "references"
 QUANTILE = 0.7
 """The threshold detects three in ten of the normal instances, of which a fifth is inspected: more say more."""
 
 
 def diagnosed(
-    setting: KnnRows, rng: np.random.Generator, given: Mapping[str, Any], *, alpha: float
+    setting: KnnRows | LocalizationImages, rng: np.random.Generator, given: Mapping[str, Any], *, alpha: float
 ) -> dict[str, Diagnosis]:
-    """The diagnosis of the tests against the k-th neighbour and against the neighbourhood, by these names.
+    """The diagnosis of the tests of a setting, by what they compare with. ``given``: what the kind's ``load`` returns.
 
-    The split is that of a trial: components, threshold, covariance and training instances are of a fifth of the normal
-    instances each, and the last fifth is diagnosed. ``given``: what the kind's ``load`` returns.
+    Of rows, the tests against the k-th neighbour and against the neighbourhood. The split is that of a trial:
+    components, threshold, covariance and training instances are of a fifth of the normal instances each, and the last
+    fifth is diagnosed. Of a stack of images, the test against the references: one normal image of each patient for
+    testing or for calibration is diagnosed, so that pairs are independent.
     """
+    if isinstance(setting, LocalizationImages):
+        return {REFERENCES: _of_images(setting, rng, given, alpha)}
+    return _of_rows(setting, rng, given, alpha)
+
+
+def _of_images(
+    setting: LocalizationImages, rng: np.random.Generator, given: Mapping[str, Any], alpha: float
+) -> Diagnosis:
+    stack, setup = given["stack"], setting.set_up(**given)
+    held_out = rng.permutation(np.concatenate([stack.which("calibration"), stack.which("test")]))
+    _, first = np.unique(stack.groups[held_out], return_index=True)
+    images = stack.images[held_out[np.sort(first)]].astype(np.float64)
+    return diagnose(images, covariance=setup.model, test=partial(_p_value, setup.test), alpha=alpha)
+
+
+def _of_rows(
+    setting: KnnRows, rng: np.random.Generator, given: Mapping[str, Any], alpha: float
+) -> dict[str, Diagnosis]:
     setting = replace(setting, instance="normal", quantile=QUANTILE)
     trial = setting.trial(rng, given)
     covariance = EstimatedCovariance(scatter=trial.scatter, degrees_of_freedom=trial.degrees_of_freedom)
     test = partial(
-        _p_value,
+        knn_test,
         x_train=trial.x_train,
         k=setting.candidates,
         threshold=trial.threshold,
@@ -41,15 +63,20 @@ def diagnosed(
     )
     normals = np.concatenate([trial.x_test[None], trial.held_out])
     return {
-        against: diagnose(normals, covariance=covariance.matrix, test=partial(test, against=against), alpha=alpha)
+        against: diagnose(
+            normals,
+            covariance=covariance.matrix,
+            test=partial(_p_value, partial(test, against=against)),
+            alpha=alpha,
+        )
         for against in AGAINST
     }
 
 
-def _p_value(x: NDArray[np.float64], **arguments: Any) -> float:
+def _p_value(test: Callable[[NDArray[np.float64]], Any], x: NDArray[np.float64]) -> float:
     """The p-value of an instance; NaN where nothing was detected, or where ties leave none."""
     try:
-        return knn_test(x, **arguments).p_value
+        return test(x).p_value
     except NumericalError:
         return float("nan")
 

@@ -94,12 +94,12 @@ class LocalizationImages(Kind):
         candidates = stack.which("test", anomalous=self.instance == "anomaly")
         if not len(candidates):
             raise MissingDataError(f"{stack.name} has no {self.instance} image for testing: give more images")
-        setup = self._set_up(stack, network)
+        setup = self.set_up(stack, network)
         yield from self._draw(streams, stack, candidates, setup, setup.references)
 
     def pilots(self, streams: Sequence[Streams], *, stack: Any, network: Any) -> Iterator[Block]:
         """Images for calibration, compared with those for noise: neither is under test or a reference in a trial."""
-        candidates, setup = stack.which("calibration"), self._set_up(stack, network)
+        candidates, setup = stack.which("calibration"), self.set_up(stack, network)
         yield from self._draw(streams, stack, candidates, setup, stack.of("noise"))
 
     def _draw(
@@ -120,7 +120,8 @@ class LocalizationImages(Kind):
             trial = Trial(x, references, signal, setup.covariance, setup.detector, found, further, setup.coarse)
             yield [stream], LocalizationProblems((trial,))
 
-    def _set_up(self, stack: Any, network: Any) -> Any:
+    def set_up(self, stack: Any, network: Any) -> Any:
+        """The :class:`~sigad.localization.setup.Setup` of the detector, from what :meth:`load` returns."""
         import torch
 
         from sigad.data.image_noise import KINDS
