@@ -180,7 +180,7 @@ def test_bounds_hold_after_every_batch(seed, null, alternative):
     full = lattice(Intervals(t, region, null), spacing=h, alternative=alternative, tolerance=EXACT)
     for tolerance in (0.5, 0.1, 1e-3):
         part = lattice(Intervals(t, region, null), spacing=h, alternative=alternative, tolerance=tolerance, batch=5)
-        assert part.p_high - part.p_low <= tolerance
+        assert part.p_high - part.p_low <= tolerance and part.p_value == part.p_high  # valid however early it stops
         assert part.p_low * (1 - 1e-9) <= full.p_value <= part.p_high * (1 + 1e-9)
         assert part.n_evaluations <= full.n_evaluations
 
@@ -209,6 +209,19 @@ def test_nothing_is_evaluated_twice_but_what_is_repeated():
         assert found.n_evaluations < lattice_points + 2 * 7 + 3
 
 
+def test_a_cell_ends_where_the_next_one_begins():
+    for t in (-2.0, -1.25, 0.0, 0.75):
+        found = lattice(Intervals(t, np.array([[-3.0, 3.0]])), spacing=0.25, cell=1.0, tolerance=EXACT)
+        np.testing.assert_array_equal(found.region[:, 0], np.floor(t) + np.array([0.0, 0.25, 0.5, 0.75]))
+
+
+def test_a_point_on_the_other_side_that_is_as_extreme_counts():
+    w, w0 = np.exp(log_density(np.array([0.5, 0.0]), "normal"))
+    for t in (0.5, -0.5):
+        found = lattice(Intervals(t, np.array([[-0.6, 0.6]])), spacing=0.5, tolerance=EXACT)
+        assert found.p_value == pytest.approx(2 * w / (2 * w + w0), rel=1e-9)
+
+
 def test_refinement_goes_no_further_than_needed():
     region = np.array([[-1.0, 1.0]])
     assert lattice(Intervals(0.3, region), spacing=0.5, refinement=Refinement(6, 30)).points.spacing == 0.5 / 2**3
@@ -224,6 +237,11 @@ def test_refinement_counts_the_same_points_wherever_the_statistic_is():
         for t in (0.0, 1.0, 9.0, 10.75)
     ]
     assert len({result.points.spacing for result in found}) == 1 and found[0].points.spacing == 0.25
+    for side in (1, -1):  # so far out that from the other ones they are not even looked at
+        region = rg.as_region(np.sort(side * np.array([[-0.05, 0.05], [0.9, 1.1], [17.0, 19.0]]), axis=1))
+        for t in (0.0, side * 1.0, side * 18.0):
+            found = lattice(Intervals(t, region), spacing=0.25, refinement=Refinement(3, 8), tolerance=EXACT)
+            assert found.points.spacing == 0.25 / 2**3
 
 
 def test_refinement_leaves_out_points_that_would_have_stopped_earlier():

@@ -266,6 +266,11 @@ def test_density_is_the_mass_of_a_short_interval(null):
         assert np.isneginf(log_density([high + 1e-9, -high - 1e-9], null)).all()
 
 
+@pytest.mark.parametrize("alternative", ALTERNATIVES)
+def test_a_region_without_probability_gives_no_evidence(alternative):
+    assert truncated_pvalue(2.0, [[2.0, 2.0]], alternative=alternative) == 1
+
+
 def test_two_sided_chi_is_greater():
     t, region = 3.0, [[0.5, 1.0], [2.5, 4.0]]
     null = ("chi", 7)
