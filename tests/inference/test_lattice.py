@@ -14,6 +14,7 @@ from sigad.errors import InvalidInputError, NumericalError
 from sigad.inference import region as rg
 from sigad.inference.hypothesis import Hypothesis
 from sigad.inference.lattice import Interrupted, Refinement, lattice
+from sigad.inference.points import Points
 from sigad.inference.result import Tolerance
 from sigad.inference.truncated import log_density, mean_confidence_interval, support, truncated_pvalue, unit
 
@@ -220,6 +221,16 @@ def test_a_point_on_the_other_side_that_is_as_extreme_counts():
     for t in (0.5, -0.5):
         found = lattice(Intervals(t, np.array([[-0.6, 0.6]])), spacing=0.5, tolerance=EXACT)
         assert found.p_value == pytest.approx(2 * w / (2 * w + w0), rel=1e-9)
+
+
+@pytest.mark.parametrize("mean", [0.0, 3.0, -3.0, 7.0, 9.0])
+def test_all_that_is_further_out_weighs_no_more_than_is_said(mean):
+    points = Points.of(0.3, "normal", 0.01)
+    low, *_, high = points.log_weights(mean)
+    for bound, end, step in ((low, points.z[1], -0.01), (high, points.z[-2], 0.01)):
+        beyond = np.logaddexp.reduce(log_density(end + step * np.arange(1, 5000) - mean, "normal"))
+        assert bound >= beyond - 1e-9
+        assert abs(mean) > 3 or bound <= beyond + 0.1
 
 
 def test_refinement_goes_no_further_than_needed():

@@ -19,6 +19,7 @@ from sigad.inference.truncated import (
     pvalue_bounds,
     support,
     truncated_pvalue,
+    unit,
 )
 
 # Every probability below is a difference of the two tails on the side of the mode where it lies; the digits are for the
@@ -204,6 +205,18 @@ def test_beta_tails_where_double_precision_ends(a, b):
             assert relative_error(log_mass(*ends, null), mass(*ends, null)) <= TOLERANCE
 
 
+@pytest.mark.parametrize("null", [*BETAS, *SIGNED], ids=str)
+def test_next_to_the_end_of_the_line(null):
+    """Where the square of the share of the scale differs from 1 by little, and not by what rounding leaves of it."""
+    scale = null[-1]
+    for power in (20, 35, 50):
+        low, high = scale * (1 - 2.0**-power), scale * (1 - 2.0 ** -(power + 1))
+        for ends in ((low, high), (low, scale)):
+            exact = mass(*ends, null)
+            if exact > mp.mpf(10) ** -5000:
+                assert relative_error(log_mass(*ends, null), exact) <= TOLERANCE
+
+
 def test_beta_laws_of_a_batch_have_scales_of_their_own():
     rng = np.random.default_rng(6)
     t, scale = rng.uniform(0.5, 1.5, 20), rng.uniform(2, 5, 20)
@@ -269,6 +282,11 @@ def test_density_is_the_mass_of_a_short_interval(null):
 @pytest.mark.parametrize("alternative", ALTERNATIVES)
 def test_a_region_without_probability_gives_no_evidence(alternative):
     assert truncated_pvalue(2.0, [[2.0, 2.0]], alternative=alternative) == 1
+
+
+def test_the_unit_of_length_is_a_share_of_the_scale_by_the_degrees_of_freedom_of_the_estimate():
+    assert unit("normal") == unit(("chi", 5)) == 1
+    assert unit(("signed-beta", 50.0, 10.0)) == unit(("beta", 2.0, 50.0, 10.0)) == 1
 
 
 def test_two_sided_chi_is_greater():
