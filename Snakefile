@@ -44,4 +44,4 @@ rule all:
         tables(),
 
 
-require_known([rule.name for rule in workflow.rules if not rule.has_wildcards()])
+require_known(workflow.rules)

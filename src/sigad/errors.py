@@ -46,7 +46,8 @@ def near(name: object, known: Iterable[object]) -> str:
     """ "; did you mean 'quantile'?", or nothing where no known name resembles the given one."""
     names = {str(k).lower(): str(k) for k in known}
     given = str(name).lower()
-    found = difflib.get_close_matches(given, names, n=1) or [n for n in names if n.startswith(given) and given]
+    longer = [n for n in names if n.startswith(given) and given]
+    found = longer if len(longer) == 1 else difflib.get_close_matches(given, names, n=1) or longer
     return f"; did you mean {names[found[0]]!r}?" if found else ""
 
 

@@ -170,6 +170,14 @@ class TestLocalization:
         assert not any(trial.signal.any() for trial in pilots) and all(trial.signal.any() for trial in trials)
 
 
+def test_only_what_is_selected_is_evaluated_and_paid_for():
+    kind = kinds.load("knn_images")
+    normal, anomaly = (kind.of({"instance": instance, "quantile": 0.9}).cost() for instance in ("normal", "anomaly"))
+    method = OnLattice(evaluations=400)
+    assert method.seconds(anomaly) == pytest.approx(anomaly.draw + 400 * anomaly.evaluation)
+    assert method.seconds(normal) == pytest.approx(normal.draw + 40 * normal.evaluation)
+
+
 def test_kinds_that_offer_lines_have_pilots():
     for name in kinds.names():
         kind = kinds.load(name)

@@ -173,7 +173,12 @@ def test_a_mistake_in_the_configuration_is_named_before_anything_runs(pipeline, 
 
 @pytest.mark.parametrize(
     ("target", "meant"),
-    [("rate", "; did you mean 'rates'?"), ("fig06_model", "; did you mean 'fig06_models'?"), ("fig33_x", ".")],
+    [
+        ("rate", "; did you mean 'rates'?"),
+        ("fig06_model", "; did you mean 'fig06_models'?"),
+        ("fig33_x", "."),
+        ("figures/fig06_model.png", "; did you mean 'fig06_models'?"),
+    ],
 )
 def test_a_misspelt_figure_is_named(pipeline, target, meant):
     line = pipeline.run(target, fails=True).splitlines()[-1]

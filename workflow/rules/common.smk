@@ -428,16 +428,19 @@ def image_lineage(dataset):
     )
 
 
-def require_known(names):
-    """Stop if a target is none of these rules, nor a file. While rules are read, only the command line tells targets."""
+def require_known(rules):
+    """Stop if a target is none of these rules, nor a file that is there or that one of them makes. While rules are read,
+    only the command line tells targets."""
+    names = [rule.name for rule in rules if not rule.has_wildcards()]
     ours = os.path.realpath(workflow.main_snakefile) == os.path.join(ROOT, "Snakefile")
     if not (COMMAND and workflow.is_main_process and ours):
         return
     for target in get_argument_parser().parse_args(sys.argv[1:]).targets or ():
-        if target not in names and os.sep not in target and not os.path.exists(target):
+        made = target in names or any(rule.is_producer(target) for rule in rules)
+        if not made and not os.path.exists(target):
             stop(
                 ConfigurationError(
-                    f"there is no figure or other target {target!r}{near(target, names) or '.'} "
+                    f"there is no figure or other target {target!r}{near(Path(target).stem, names) or '.'} "
                     "All of them: snakemake --list-target-rules"
                 )
             )

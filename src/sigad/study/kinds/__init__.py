@@ -27,6 +27,7 @@ class Cost(NamedTuple):
 
     Seconds: ``draw`` to make the data and run the detector; ``evaluation`` to run the detector once more; ``piece`` to
     find the linear piece that holds the observation; ``search`` to find the truncation region. ``memory``: MB.
+    ``selected``: the share of the trials in which something is selected, if an evaluation does not count it already.
     """
 
     draw: float
@@ -34,6 +35,7 @@ class Cost(NamedTuple):
     piece: float
     search: float
     memory: int
+    selected: float = 1.0
 
 
 @dataclass(frozen=True)

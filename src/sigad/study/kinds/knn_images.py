@@ -206,6 +206,7 @@ class KnnImages(KnnKind):
             piece=selected * draw * patches,
             search=selected * search * patches,
             memory=1500 if small else 4000,
+            selected=selected,
         )
 
     def _problems(self, network: Any, trial: "Trial", null_true: NDArray[np.bool_]) -> KnnImageProblems:

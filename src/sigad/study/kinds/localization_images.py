@@ -162,4 +162,5 @@ class LocalizationImages(Kind):
             piece=piece,
             search=search,
             memory=memory if self.size <= 64 else 4 * memory,
+            selected=1.0 if self.instance == "anomaly" else self.flagged,
         )

@@ -109,4 +109,5 @@ class OnLattice(Method[Evaluated]):
 
     def seconds(self, cost: Cost) -> float:
         # A decision takes about half of the evaluations.
-        return cost.draw + (0.5 if self.decide_at else 1.0) * 2**self.levels * self.evaluations * cost.evaluation
+        each = (0.5 if self.decide_at else 1.0) * 2**self.levels * self.evaluations * cost.evaluation
+        return cost.draw + cost.selected * each
