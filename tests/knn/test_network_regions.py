@@ -316,6 +316,15 @@ def test_single_precision_leaves_a_tie_to_double(metric, before):
     )
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_an_instance_that_is_passed_closely_is_not_overlooked(metric):
+    """The test instance and its neighbour move on together, far past another instance on either side of it."""
+    test = np.array([[-1.0], [1.0]])
+    event = Event(np.zeros((1, 1)), np.array([False]), (1,), k=1, threshold=np.log(0.05), metric=metric)
+    region, _ = selected_region(Pieces(np.array([0.0, 1.0]), test, test + 0.1), event)
+    np.testing.assert_allclose(region, [[0.0, 0.45], [0.55, 1.0]], atol=1e-12)
+
+
 @pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_tie_next_to_the_test_instance_and_far_from_where_it_goes(metric, before):
