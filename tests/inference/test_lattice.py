@@ -211,7 +211,7 @@ def test_nothing_is_evaluated_twice_but_what_is_repeated():
 
 
 def test_a_cell_ends_where_the_next_one_begins():
-    for t in (-2.0, -1.25, 0.0, 0.75):
+    for t in (-2.0, -1.25, -1.0, -0.5, 0.0, 0.75):
         found = lattice(Intervals(t, np.array([[-3.0, 3.0]])), spacing=0.25, cell=1.0, tolerance=EXACT)
         np.testing.assert_array_equal(found.region[:, 0], np.floor(t) + np.array([0.0, 0.25, 0.5, 0.75]))
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sigad.errors import InvalidInputError
+from sigad.inference.ties import EPS
 from sigad.inference.truncated import Alternative, Null, log_density, log_mass, support
 
 NEGLIGIBLE = 1e-12
@@ -44,7 +45,9 @@ class Points:
         low, high = support(null)
         if cell is not None:
             start = np.floor(statistic / cell) * cell
-            low, high = max(low, start), min(high, np.nextafter(start + cell, start))
+            # Short of the end of the cell by what a difference from the statistic shows, also where the end is 0.
+            before = min(np.nextafter(start + cell, start), start + (1 - EPS) * cell)
+            low, high = max(low, start), min(high, before)
         counts = [_count(statistic, null, step, end, tail) for step, end in ((-spacing, low), (spacing, high))]
         if sum(counts) > MOST:
             raise InvalidInputError(f"a spacing of {spacing} makes more than {MOST} points: choose a larger one")
