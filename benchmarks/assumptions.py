@@ -30,7 +30,7 @@ import numpy as np
 from power_tables import AGAINST, REPETITIONS, Classes, run, tables, write
 from scipy import stats
 
-from sigad.data.tabular import Table
+from sigad.data.table import Table
 from sigad.knn.components import Components, excess_kurtosis_pvalue
 
 TABLES, MORE = ("heart", "wine", "iris", "cancer", "money"), 200

@@ -22,7 +22,8 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
-from sigad.data.tabular import Table, read_packaged, read_table
+from sigad.data.table import Table
+from sigad.data.tabular import read_packaged, read_table
 from sigad.inference.region import WHOLE_LINE
 from sigad.inference.truncated import truncated_pvalue
 from sigad.knn import NormalModel, knn_test_batch

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sigad.data.tabular import Table, make_table, read_packaged, read_table, split
+from sigad.data.table import Table, split
+from sigad.data.tabular import make_table, read_packaged, read_table
 from sigad.errors import ConfigurationError, InvalidInputError, MissingDataError
 
 

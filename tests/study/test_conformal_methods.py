@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sigad.data.tabular import Table
+from sigad.data.table import Table
 from sigad.seeds import trial_streams
 from sigad.study import knn_rows
 from sigad.study.kinds.knn_synthetic import KnnSynthetic

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from sigad.data.stack import Preparation, Series, prepare
-from sigad.data.tabular import Table
+from sigad.data.table import Table
 from sigad.figures.diagnosis import plot_diagnosis
 from sigad.figures.rates import COUNTS
 from sigad.figures.validity import TESTS, plot_validity, validity

@@ -84,11 +84,11 @@ def test_indirect_imports_count(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "foreign"),
     [
-        ("knn_synthetic", ("line/", "models/", "localization/", "figures/", "data/tabular", "data/images")),
+        ("knn_synthetic", ("line/", "models/", "localization/", "figures/", "data/tab", "data/images")),
         ("knn_tabular", ("line/", "models/", "localization/", "figures/", "data/images")),
-        ("knn_images", ("localization/", "models/diffusion/", "figures/", "data/tabular")),
+        ("knn_images", ("localization/", "models/diffusion/", "figures/", "data/tab")),
         ("knn_embeddings", ("line/", "models/", "localization/", "figures/")),
-        ("localization_synthetic", ("knn/", "figures/", "data/tabular", "data/images", "models/features")),
+        ("localization_synthetic", ("knn/", "figures/", "data/tab", "data/images", "models/features")),
     ],
 )
 @pytest.mark.parametrize("method", ["naive", "proposed"])

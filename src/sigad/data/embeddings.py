@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sigad.data.images import ImageSet
 from sigad.data.sealed import check_folder, seal_folder
-from sigad.data.tabular import Table
+from sigad.data.table import Table
 from sigad.errors import InvalidInputError, MissingDataError
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 from sigad.data.files import check_digest, download, record, write_whole
-from sigad.data.tabular import NUMERIC, Table, read_packaged, read_table
+from sigad.data.table import Table
 from sigad.errors import ConfigurationError, MissingDataError, unknown
 from sigad.optional import needs
 
@@ -156,6 +156,9 @@ def fetch(name: str, entry: Entry, data_dir: str | Path) -> Path | None:
 
 def load(name: str, entry: Entry, data_dir: str | Path) -> Table:
     """Fetch and read a data set; errors as :func:`fetch` and :func:`sigad.data.tabular.make_table`."""
+    # Reading needs pandas, which laying out an experiment does not.
+    from sigad.data.tabular import NUMERIC, read_packaged, read_table
+
     absent = _absent(name, entry)
     if absent:
         raise ConfigurationError(f"data set {name!r} does not say what is normal: set {' and '.join(absent)}")

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sigad.data.tabular import Split, Table, split
+from sigad.data.table import Split, Table, split
 from sigad.errors import InvalidInputError
 from sigad.inference.estimated import EstimatedCovariance
 from sigad.knn.components import Components, Transform, choose_components

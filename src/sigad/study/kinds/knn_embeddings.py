@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sigad.data.embeddings import Embeddings
-from sigad.data.tabular import Table
+from sigad.data.table import Table
 from sigad.knn.detection import blocks
 from sigad.seeds import Streams
 from sigad.study.kinds import Block, Cost

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sigad.data.sources import require_table
-from sigad.data.tabular import Table
+from sigad.data.table import Table
 from sigad.knn.detection import blocks
 from sigad.seeds import Streams
 from sigad.study.kinds import Block, Cost
