@@ -43,7 +43,8 @@ def plot_rates(
     panels = [None] if panel is None else list(dict.fromkeys(frame[panel]))
     lines = list(dict.fromkeys(frame[series]))
     if series == "method":
-        lines.sort(key=lambda m: list(METHODS).index(m) if m in METHODS else len(METHODS))
+        rank = {name: i for i, name in enumerate(METHODS)}
+        lines.sort(key=lambda method: rank.get(method.partition("-")[0], len(rank)))
     named = x == "dataset"
     n_x = frame[x].nunique()
     with sns.axes_style("ticks"), plt.rc_context(STYLE):
