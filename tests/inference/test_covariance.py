@@ -48,6 +48,21 @@ def test_what_is_no_covariance(covariance):
         multiplication(covariance, 4)(np.ones(4))
 
 
+@pytest.mark.parametrize("wrong", [[[1.0, 5.0], [0.0, 1.0]], [[1.0, 2.0], [2.0, 1.0]], [[np.nan, 0.0], [0.0, 1.0]]])
+def test_a_frame_is_checked_as_a_matrix_is(wrong):
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(InvalidInputError):
+        multiplication(pandas.DataFrame(wrong), 2)
+    right = pandas.DataFrame([[2.0, 1.0], [1.0, 2.0]])
+    np.testing.assert_array_equal(multiplication(right, 2)(np.ones(2)), [3.0, 3.0])
+
+
+@pytest.mark.parametrize("wrong", [AutoregressiveCovariance, aslinearoperator(np.eye(3))])
+def test_an_operator_that_fails(wrong):
+    with pytest.raises(InvalidInputError):
+        multiplication(wrong, 4)
+
+
 def test_a_matrix_must_be_positive_definite_and_may_be_asymmetric_by_rounding():
     rng = np.random.default_rng(0)
     factor = rng.normal(size=(6, 8))

@@ -107,6 +107,10 @@ def test_units_and_batches_do_not_matter():
         (lambda: EstimatedCovariance(np.zeros(5)), "shape"),
         (lambda: EstimatedScale(1.0, sum_of_squares=0.0, degrees_of_freedom=3), "positive"),
         (lambda: EstimatedScale(1.0, sum_of_squares=2.0, degrees_of_freedom=0.5), "whole number"),
+        (lambda: EstimatedScale(1.0, np.empty((0, 2))), "rows must have"),
+        (lambda: EstimatedCovariance(np.empty((9, 0))), "rows must have"),
+        (lambda: EstimatedCovariance(scatter=np.eye(2), degrees_of_freedom=np.nan), "degrees_of_freedom"),
+        (lambda: EstimatedCovariance(scatter=np.eye(2), degrees_of_freedom=[5]), "degrees_of_freedom"),
         (
             lambda: knn_test(
                 np.zeros(3), np.eye(3), k=1, threshold=0, covariance=EstimatedCovariance(np.eye(5)[:, :2])
@@ -118,3 +122,10 @@ def test_units_and_batches_do_not_matter():
 def test_errors(call, message):
     with pytest.raises(InvalidInputError, match=message):
         call()
+
+
+@pytest.mark.parametrize("estimate", [EstimatedCovariance(np.eye(4)[:, :2]), EstimatedScale(1.0, np.eye(4))])
+def test_an_estimate_is_no_array(estimate):
+    # numpy collects the items of whatever has a length and an index: here, without an end.
+    with pytest.raises(TypeError):
+        np.asarray(estimate)

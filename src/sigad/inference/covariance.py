@@ -61,10 +61,9 @@ Covariance = float | ArrayLike | Operator
 
 
 def _is_operator(covariance: Covariance) -> TypeGuard[Operator]:
-    """Whether it is neither an array nor a tensor, which have products too."""
-    return (
-        not isinstance(covariance, np.ndarray) and hasattr(covariance, "__matmul__") and not hasattr(covariance, "cpu")
-    )
+    """Whether it is known by its products only: arrays, tensors and frames have products too, and are checked."""
+    products = hasattr(covariance, "__matmul__") and not isinstance(covariance, type)
+    return products and not hasattr(covariance, "__array__")
 
 
 def check_variances(variances: ArrayLike) -> NDArray[np.float64]:
@@ -147,7 +146,12 @@ def multiplication(covariance: Covariance, n: int) -> Callable[[NDArray[np.float
     if _is_operator(covariance):
 
         def multiply(vector: NDArray[np.float64]) -> NDArray[np.float64]:
-            product = np.asarray(covariance @ vector, np.float64)
+            try:
+                product = np.asarray(covariance @ vector, np.float64)
+            except Exception as error:
+                raise InvalidInputError(
+                    f"the covariance failed to multiply {n} numbers: {type(error).__name__}: {error}"
+                ) from error
             if product.shape != (n,) or not np.isfinite(product).all():
                 raise InvalidInputError(f"the covariance must map ({n},) to ({n},), finite")
             return product

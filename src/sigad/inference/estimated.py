@@ -15,7 +15,7 @@ import copy
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sigad.checks import real_array
+from sigad.checks import real_array, whole_number
 from sigad.errors import InvalidInputError
 from sigad.inference.covariance import Covariance, check_matrix, solved, whitened
 
@@ -45,14 +45,14 @@ class EstimatedCovariance:
             raise InvalidInputError("give either rows, or scatter and degrees_of_freedom")
         if rows is not None:
             rows = real_array(rows, "rows")
-            if rows.ndim != 2:
+            if rows.ndim != 2 or not rows.size:
                 raise InvalidInputError(f"rows must have shape (N, d), not {rows.shape}")
             centred = rows - rows.mean(axis=0)
             scatter, degrees_of_freedom = centred.T @ centred, len(rows) - 1
         scatter = real_array(scatter, "scatter")
-        if scatter.ndim not in (2, 3) or scatter.shape[-1] != scatter.shape[-2]:
+        if scatter.ndim not in (2, 3) or scatter.shape[-1] != scatter.shape[-2] or not scatter.size:
             raise InvalidInputError(f"scatter must have shape (d, d) or (B, d, d), not {scatter.shape}")
-        self.degrees_of_freedom = _degrees(degrees_of_freedom)
+        self.degrees_of_freedom = whole_number(degrees_of_freedom, "degrees_of_freedom", least=1)
         if self.degrees_of_freedom < scatter.shape[-1]:
             raise InvalidInputError(
                 f"{self.degrees_of_freedom} degrees of freedom do not suffice for {scatter.shape[-1]} columns: "
@@ -63,6 +63,8 @@ class EstimatedCovariance:
 
     def __repr__(self) -> str:
         return f"EstimatedCovariance(d={self.dimension}, degrees_of_freedom={self.degrees_of_freedom})"
+
+    __iter__ = None  # indexed without an end where all problems share it: numpy would collect its items for ever
 
     def __len__(self) -> int:
         """The number of problems that have a covariance of their own; 0 if all share one."""
@@ -117,19 +119,21 @@ class EstimatedScale:
             raise InvalidInputError("give either rows, or sum_of_squares and degrees_of_freedom")
         if rows is not None:
             rows = real_array(rows, "rows")
-            if rows.ndim < 2:
+            if rows.ndim < 2 or not rows.size:
                 raise InvalidInputError(f"rows must have shape (N, d), not {rows.shape}")
             rows = rows.reshape(len(rows), -1)
             white = whitened(rows - rows.mean(axis=0), shape)
             sum_of_squares, degrees_of_freedom = np.square(white).sum(), (len(rows) - 1) * rows.shape[1]
         self.shape = shape
         self.sum_of_squares = real_array(sum_of_squares, "sum_of_squares")
-        self.degrees_of_freedom = _degrees(degrees_of_freedom)
+        self.degrees_of_freedom = whole_number(degrees_of_freedom, "degrees_of_freedom", least=1)
         if self.sum_of_squares.ndim > 1 or not (self.sum_of_squares > 0).all():
             raise InvalidInputError("sum_of_squares must be positive, a number or (B,)")
 
     def __repr__(self) -> str:
         return f"EstimatedScale(degrees_of_freedom={self.degrees_of_freedom})"
+
+    __iter__ = None  # as above
 
     def __len__(self) -> int:
         """The number of problems that have a scale of their own; 0 if all share one."""
@@ -153,12 +157,6 @@ class EstimatedScale:
         t = np.sqrt(np.square(whitened(difference, self.shape)).sum(axis=-1) / (factor * self.variance))
         df = self.degrees_of_freedom
         return t, ("beta", difference.shape[-1] / 2, df / 2, np.hypot(t, np.sqrt(df)))
-
-
-def _degrees(value) -> int:
-    if value != int(value) or value < 1:
-        raise InvalidInputError(f"degrees_of_freedom must be a whole number, at least 1, not {value!r}")
-    return int(value)
 
 
 Estimated = EstimatedCovariance | EstimatedScale
