@@ -225,6 +225,11 @@ def test_results_can_be_kept_and_compared():
         (lambda: select(engine=Lattice(refinement=(2, 30))), "refinement"),
         (lambda: select(engine=Lattice(batch=0.5)), "batch"),
         (lambda: select(engine=Lattice(spacing="fine")), "spacing"),
+        (lambda: Lattice(spacing=None), "spacing"),
+        (lambda: Lattice(cell=0.0), "cell"),
+        (lambda: Lattice(rng=0), "rng"),
+        (lambda: thinned(rng=0), "rng"),
+        (lambda: thinned(rng=np.random), "rng"),
         (lambda: flagged(nearest=2.5), "nearest"),
         (lambda: flagged(nearest="2"), "nearest"),
     ],
@@ -240,9 +245,8 @@ def thinned(**changes):
 
 
 def select(**changes):
-    # Nothing is detected: arguments are checked all the same, unless only the engine knows what they mean.
-    weights = None if "engine" not in changes else np.eye(4)[0]
-    return selective_test(X, lambda batch: batch > 0, lambda chosen: weights, covariance=1.0, **changes)
+    # Nothing is detected: arguments are checked all the same.
+    return selective_test(X, lambda batch: batch > 0, lambda chosen: None, covariance=1.0, **changes)
 
 
 def flagged(**changes):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sigad.checks import real_number, whole_number
+from sigad.checks import generator, real_number, whole_number
 from sigad.errors import InvalidInputError, NumericalError
 from sigad.inference.hypothesis import Hypothesis
 from sigad.inference.points import Points
@@ -132,12 +132,15 @@ def lattice(
 
     Raises
     ------
-    InvalidInputError : for a spacing, cell, refinement, alternative or batch that is none.
+    InvalidInputError : for a spacing, cell, refinement, alternative, rng or batch that is none.
     NumericalError : the detector answers differently when it is asked again, or in a batch and alone.
     Interrupted : on a KeyboardInterrupt, with the bounds that are known.
     """
     started, enough = time.perf_counter(), Tolerance.of(tolerance)
-    levels = _checked_levels(hypothesis, spacing, cell, refinement, alternative, batch)
+    levels = _checked_levels(spacing, cell, refinement, rng, batch)
+    if not np.isfinite(hypothesis.statistic):
+        raise InvalidInputError("the statistic must be finite")
+    check_alternative(alternative)
     tail, length = 1.0 if refinement is None else COUNTED, unit(hypothesis.null)
     cell = None if cell is None else cell * length
     points = Points.of(float(hypothesis.statistic), hypothesis.null, spacing * length / 2**levels, cell, tail)
@@ -160,13 +163,19 @@ def lattice(
 
 @dataclass(frozen=True)
 class Lattice:
-    """The lattice engine with its settings, which are those of :func:`lattice`: what a test takes as its ``engine``."""
+    """The lattice engine with its settings, which are those of :func:`lattice`: what a test takes as its ``engine``.
+
+    Raises InvalidInputError for settings that are none, so that a test names them whether or not something is selected.
+    """
 
     spacing: float = 0.05
     cell: float | None = None
     refinement: Refinement | None = None
     rng: np.random.Generator | None = None
     batch: int = 128
+
+    def __post_init__(self):
+        _checked_levels(self.spacing, self.cell, self.refinement, self.rng, self.batch)
 
     def __call__(
         self,
@@ -292,14 +301,13 @@ def _result(points: Points, low: float, high: float, asked: int, started: float)
     )
 
 
-def _checked_levels(hypothesis, spacing, cell, refinement, alternative, batch) -> int:
-    """How often the spacing can be halved, if all arguments are sound."""
-    for name, value in (("spacing", spacing), ("cell", cell)):
-        if value is not None and not 0 < real_number(value, name):
+def _checked_levels(spacing, cell, refinement, rng, batch) -> int:
+    """How often the spacing can be halved, if all settings are sound."""
+    for name, value in (("spacing", spacing), *([] if cell is None else [("cell", cell)])):
+        if not 0 < real_number(value, name):
             raise InvalidInputError(f"{name} must be positive and finite, not {value}")
-    if not np.isfinite(hypothesis.statistic):
-        raise InvalidInputError("the statistic must be finite")
-    check_alternative(alternative)
+    if rng is not None:
+        generator(rng)
     whole_number(batch, "batch", least=1)
     if refinement is None:
         return 0

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sigad.checks import real_array, real_number
+from sigad.checks import generator, real_array, real_number
 from sigad.errors import InvalidInputError
 from sigad.inference.covariance import Covariance, noise
 
@@ -51,10 +51,10 @@ def thin(x: ArrayLike, covariance: Covariance, *, tau: float, rng: np.random.Gen
     Raises
     ------
     InvalidInputError
-        for NaN, tau that is not positive, or a covariance that noise cannot be drawn from.
+        for NaN, tau that is not positive, an rng that is no generator, or a covariance that noise cannot be drawn from.
     """
     x, tau = real_array(x, "x"), real_number(tau, "tau")
     if not tau > 0:
         raise InvalidInputError(f"tau must be positive, not {tau}")
-    w = noise(covariance, x.shape, rng)
+    w = noise(covariance, x.shape, generator(rng))
     return Thinned(x + tau * w, x - w / tau, 1 + tau**2, 1 + tau**-2)
