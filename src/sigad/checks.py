@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from sigad.errors import InvalidInputError
 
 
-def real_array(value: Any, name: str, *, infinite: bool = False) -> NDArray[np.float64]:
+def real_array(value: Any, name: str, *, infinite: bool = False, missing: bool = False) -> NDArray[np.float64]:
     """A finite real array in double precision, from anything that numpy or torch takes for one.
 
     Raises InvalidInputError, naming the argument, for masked arrays (whose mask would be ignored), complex numbers
     (whose imaginary part would be lost), what is no array of numbers, and values that are not finite; with
-    ``infinite``, only for NaN.
+    ``infinite`` or ``missing``, infinite values or NaN are let through.
     """
     if value is None:
         raise InvalidInputError(f"{name} must be given as numbers, not None")
@@ -33,7 +33,7 @@ def real_array(value: Any, name: str, *, infinite: bool = False) -> NDArray[np.f
     if array.dtype.kind not in "buif":
         raise InvalidInputError(f"{name} must hold real numbers, not values of type {array.dtype}")
     array = array.astype(np.float64, copy=False)
-    if not (np.isfinite(array) | (infinite & np.isinf(array))).all():
+    if not (np.isfinite(array) | (infinite & np.isinf(array)) | (missing & np.isnan(array))).all():
         raise InvalidInputError(f"{name} must be finite: remove or impute NaN and infinite values first")
     return array
 

@@ -77,3 +77,19 @@ def test_f1_adaptive_threshold_of_normal_scores_is_their_minimum():
     adaptive = thresholds[np.argmax(f1)]
     assert adaptive == scores.min() and (scores >= adaptive).all()
     assert alarm_threshold(scores, 0.01).expected <= 0.01
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda scores: alarm_threshold(scores, "1%"),
+        lambda scores: alarm_threshold(scores, 0.1, confidence=95),
+        lambda scores: alarm_threshold(scores, 0.1).rate_interval(95),
+        lambda scores: alarm_threshold(scores, 0.1).alarms_interval(-1),
+        lambda scores: alarm_threshold(scores, 0.1).alarms_interval(100, level=95),
+        lambda scores: alarm_threshold(scores, 0.1).confidence("x"),
+    ],
+)
+def test_shares_and_counts_are_checked(call):
+    with pytest.raises(InvalidInputError):
+        call(np.arange(50.0))

@@ -130,6 +130,9 @@ def test_each_test_may_have_its_own_calibration():
         ({"weights": [1.0]}, "both|neither"),
         ({"weights": [-1.0], "calibration_weights": [1.0, 1.0]}, "positive"),
         ({"weights": [1.0], "calibration_weights": [1.0]}, "shape"),
+        ({"scores": ["a"]}, "scores must hold real numbers"),
+        ({"calibration": np.ma.masked_less([1.0, 2.0], 1.5)}, "masked"),
+        ({"rng": 0}, "rng"),
     ],
 )
 def test_wrong_input(changes, message):

@@ -106,3 +106,28 @@ def test_e_values_of_a_batch_and_far_out():
     ):
         with pytest.raises(InvalidInputError):
             truncated_e_value(**{"statistic": 1.5, "region": [[1.0, 2.0]], "scale": 2.0} | arguments)
+
+
+@pytest.mark.parametrize("adjust", [holm, benjamini_yekutieli, benjamini_hochberg, e_benjamini_hochberg])
+@pytest.mark.parametrize(
+    "values", [np.ma.masked_less([0.1, 0.5], 0.3), ["a"], [[0.1], [0.1, 0.2]], [1j], {"a": 0.1}, None], ids=repr
+)
+def test_what_holds_no_p_values_is_named(adjust, values):
+    # A mask that was ignored would turn what is missing into evidence.
+    with pytest.raises(InvalidInputError, match="_values"):
+        adjust(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"statistic": "x"}, "statistic"),
+        ({"region": "x"}, "region"),
+        ({"scale": "x"}, "scale"),
+        ({"null": None}, "null"),
+        ({"null": ("chi", "x")}, "degrees of freedom"),
+    ],
+)
+def test_wrong_truncations(change, message):
+    with pytest.raises(InvalidInputError, match=message):
+        truncated_e_value(**({"statistic": 1.0, "region": [[0.0, 5.0]], "scale": 2.0} | change))

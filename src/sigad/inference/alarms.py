@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sigad.checks import real_array
+from sigad.checks import real_array, real_number, share, whole_number
 from sigad.errors import InvalidInputError
 
 
@@ -40,6 +40,7 @@ class AlarmThreshold:
         """An interval that holds the rate with this probability, equal in both tails."""
         from scipy import stats  # slow to import
 
+        level = share(level, "level")
         law = stats.beta(self.rank, self.n_scores + 1 - self.rank)
         return float(law.ppf((1 - level) / 2)), float(law.isf((1 - level) / 2))
 
@@ -47,12 +48,14 @@ class AlarmThreshold:
         """Probability, over the calibration scores, that the rate of false alarms is at most ``rate``."""
         from scipy import special
 
-        return float(special.betainc(self.rank, self.n_scores + 1 - self.rank, np.clip(rate, 0.0, 1.0)))
+        rate = np.clip(real_number(rate, "rate"), 0.0, 1.0)
+        return float(special.betainc(self.rank, self.n_scores + 1 - self.rank, rate))
 
     def alarms_interval(self, parts: int = 1000, level: float = 0.95) -> tuple[int, int]:
         """Numbers of false alarms among so many further normal parts: beta-binomial, at least this probability."""
         from scipy import stats
 
+        parts, level = whole_number(parts, "parts", least=0), share(level, "level")
         law = stats.betabinom(parts, self.rank, self.n_scores + 1 - self.rank)
         return int(law.ppf((1 - level) / 2)), int(law.isf((1 - level) / 2))
 
@@ -82,8 +85,7 @@ def alarm_threshold(normal_scores: ArrayLike, rate: float, *, confidence: float 
     scores = real_array(normal_scores, "normal_scores")
     if scores.ndim != 1:
         raise InvalidInputError(f"normal_scores must have shape (m,), not {scores.shape}")
-    if not 0 < rate < 1 or not (confidence is None or 0 < confidence < 1):
-        raise InvalidInputError("rate and confidence must lie in (0, 1)")
+    rate, confidence = share(rate, "rate"), None if confidence is None else share(confidence, "confidence")
     m = len(scores)
     rank = _largest_rank(m, rate, confidence)
     if rank == 0:

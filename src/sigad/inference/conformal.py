@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sigad.checks import real_array
+from sigad.checks import generator, real_array
 from sigad.errors import InvalidInputError
 
 Extreme = Literal["large", "small"]
@@ -78,7 +78,7 @@ def detection_conditional(
     InvalidInputError
         for NaN among what was detected, shapes that do not fit, or weights that are not positive.
     """
-    given = _Given.of(scores, calibration, detected, calibration_detected, extreme, weights, calibration_weights)
+    given = _Given.of(scores, calibration, detected, calibration_detected, extreme, weights, calibration_weights, rng)
     result = given.p_values(np.where(given.calibration_detected, given.calibration_weights, 0.0), rng)
     return ConformalPValues(
         np.where(given.detected, result, np.nan),
@@ -106,7 +106,7 @@ def unconditional(
 
     Parameters and errors as in :func:`detection_conditional`; ``rng`` leaves the p-value of what was not detected at 1.
     """
-    given = _Given.of(scores, calibration, detected, calibration_detected, extreme, weights, calibration_weights)
+    given = _Given.of(scores, calibration, detected, calibration_detected, extreme, weights, calibration_weights, rng)
     everything = np.ones_like(given.calibration_detected)
     result = given.p_values(given.calibration_weights, rng)
     return ConformalPValues(
@@ -126,11 +126,15 @@ class _Given:
     calibration_weights: NDArray[np.float64]
 
     @classmethod
-    def of(cls, scores, calibration, detected, calibration_detected, extreme, weights, calibration_weights) -> "_Given":
-        if extreme not in ("large", "small"):
+    def of(
+        cls, scores, calibration, detected, calibration_detected, extreme, weights, calibration_weights, rng
+    ) -> "_Given":
+        if not isinstance(extreme, str) or extreme not in ("large", "small"):
             raise InvalidInputError(f'extreme must be "large" or "small", not {extreme!r}')
         if (weights is None) != (calibration_weights is None):
             raise InvalidInputError("give weights and calibration_weights, or neither: they have a common scale")
+        if rng is not None:
+            generator(rng)
         sign = 1.0 if extreme == "large" else -1.0
         scores, detected = _detected_scores(scores, detected, sign, "scores")
         calibration, calibration_detected = _detected_scores(calibration, calibration_detected, sign, "calibration")
@@ -170,7 +174,7 @@ class _Given:
 
 def _detected_scores(scores: ArrayLike, detected: ArrayLike | None, sign: float, name: str):
     """Scores with -inf where nothing was detected, and what was detected."""
-    scores = np.asarray(scores, np.float64)
+    scores = real_array(scores, name, infinite=True, missing=True)
     detected = np.ones(scores.shape, bool) if detected is None else np.asarray(detected)
     if detected.dtype != bool or detected.shape != scores.shape:
         raise InvalidInputError(f"what was detected must be of bool, in the shape of {name}, {scores.shape}")

@@ -17,6 +17,7 @@ each of all m. Correcting over the detected ones alone has no such guarantee whe
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sigad.checks import real_array, real_number
 from sigad.errors import InvalidInputError
 from sigad.inference import region as rg
 from sigad.inference.truncated import Null, log_mass
@@ -51,7 +52,7 @@ def e_benjamini_hochberg(e_values: ArrayLike) -> NDArray[np.float64]:
 
     ``e_values`` (..., m): nonnegative, of mean at most 1 under their null hypothesis; NaN counts as 0.
     """
-    e = np.asarray(e_values, np.float64)
+    e = real_array(e_values, "e_values", infinite=True, missing=True)
     e = np.where(np.isnan(e), 0.0, e)
     if e.ndim == 0 or not (e >= 0).all():
         raise InvalidInputError("e-values must have shape (..., m) and must not be negative")
@@ -96,20 +97,21 @@ def truncated_e_value(
     InvalidInputError
         for another null, a scale that is not greater than 1, or a statistic outside its region.
     """
-    statistic, region = np.asarray(statistic, np.float64), np.asarray(region, np.float64)
-    if null != "normal" and (isinstance(null, str) or null[0] != "chi"):
+    statistic, region = real_array(statistic, "statistic"), real_array(region, "region", infinite=True)
+    scale = real_number(scale, "scale")
+    if null != "normal" and (not isinstance(null, tuple) or null[0] != "chi"):
         raise InvalidInputError(f'null must be "normal" or ("chi", df) for a signal of this alternative, not {null!r}')
-    if not 1 < scale < np.inf:
+    if not scale > 1:
         raise InvalidInputError(f"scale must be greater than 1, not {scale}")
-    if region.ndim < 2 or region.shape[-1] != 2 or not np.isfinite(statistic).all():
-        raise InvalidInputError("the statistic must be finite, and region must have shape (..., m, 2)")
+    if region.ndim < 2 or region.shape[-1] != 2:
+        raise InvalidInputError(f"region must have shape (..., m, 2), not {region.shape}")
     if not rg.contains(region, statistic).all():
         raise InvalidInputError("the truncation region must contain the observed statistic")
-    df = 1.0 if null == "normal" else float(null[1])
+    df = 1.0 if null == "normal" else real_number(null[1], "degrees of freedom of the chi law")
     log_ratio = statistic**2 / 2 * (1 - scale**-2) - df * np.log(scale)
     possible = region
     if searched is not None:
-        unknown = rg.complement(searched)
+        unknown = rg.complement(real_array(searched, "searched", infinite=True))
         possible = rg.union(region, np.broadcast_to(unknown, (*region.shape[:-2], *unknown.shape[-2:])))
     return np.exp(log_ratio + _log_probability(region, null) - _log_probability(possible / scale, null))
 
@@ -121,7 +123,7 @@ def _log_probability(region: NDArray, null: Null) -> NDArray[np.float64]:
 
 def _p_values(p_values: ArrayLike) -> NDArray[np.float64]:
     """p-values (..., m), with 1 for NaN."""
-    p = np.asarray(p_values, np.float64)
+    p = real_array(p_values, "p_values", missing=True)
     p = np.where(np.isnan(p), 1.0, p)
     if p.ndim == 0 or not ((p >= 0) & (p <= 1)).all():
         raise InvalidInputError("p-values must have shape (..., m) and lie in [0, 1]; NaN where nothing was detected")
