@@ -9,18 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from sigad import instance_test, knn_test, localization_test, selective_test
-from sigad.errors import InvalidInputError, UnsupportedOperationError
+from sigad import check, instance_test, knn_test, localization_test, selective_test
+from sigad.errors import DetectorError, InvalidInputError, UnsupportedOperationError
 from sigad.inference.lattice import Lattice, Refinement
 from sigad.inference.result import Decision
-from sigad.knn import detect, knn_test_batch
+from sigad.knn import NormalModel, detect, knn_test_batch
 from sigad.knn.network import NetworkFeatures
 from sigad.localization.thinning import thinned_localization_test
 from sigad.models.diffusion.training import train
 
 RNG = np.random.default_rng(0)
 IMAGE, REFERENCE = RNG.normal(size=(2, 1, 6, 6))
-X, TRAIN = RNG.normal(size=4), RNG.normal(size=(9, 4))
+X, TRAIN, ROWS = RNG.normal(size=4), RNG.normal(size=(9, 4)), RNG.normal(size=(40, 3))
 
 
 class Returns(nn.Module):
@@ -211,6 +211,18 @@ def test_results_can_be_kept_and_compared():
         (lambda: knn(engine="Exact"), "engine"),
         (lambda: knn(engine=None, features=nn.ReLU().eval()), "engine"),
         (lambda: knn(tolerance=Decision(5.0)), "level"),
+        (lambda: knn(metric=np.ones(2)), "metric"),
+        (lambda: knn(features=np.empty((0, 4))), "features"),
+        (lambda: check(nn.ReLU(), 16), "shape"),
+        (lambda: check(nn.ReLU(), (1, -8, 8)), "shape"),
+        (lambda: NormalModel.fit(ROWS, components="many"), "components"),
+        (lambda: NormalModel.fit(ROWS, components=2.5), "components"),
+        (lambda: NormalModel.fit(ROWS, against="mean"), "against"),
+        (lambda: NormalModel.fit(ROWS, against=99), "against"),
+        (lambda: NormalModel.fit(ROWS, quantile="0.9"), "quantile"),
+        (lambda: NormalModel.fit(ROWS, seed=-1), "seed"),
+        (lambda: localize(resolution=[[1], [1, 2]]), "resolution"),
+        (lambda: localize(within=np.zeros((6, 6), bool)), "within"),
         (lambda: localize(per_region="no"), "per_region"),
         (lambda: localize(per_region=1), "per_region"),
         (lambda: localize(exhaustive="no"), "exhaustive"),
@@ -237,6 +249,14 @@ def test_results_can_be_kept_and_compared():
 def test_an_option_that_is_none_of_the_documented_is_named(call, argument):
     with pytest.raises(InvalidInputError, match=argument):
         call()
+
+
+@pytest.mark.parametrize("engine", ["exact", "lattice"])
+def test_a_module_that_fails_is_named_with_the_shape_that_it_got(engine):
+    with pytest.raises(DetectorError, match=r"\(1, 1, 6, 6\): RuntimeError"):
+        localize(reconstruct=nn.Conv2d(3, 3, 1).eval(), engine=engine)
+    with pytest.raises(DetectorError, match=r", 4\): RuntimeError"):
+        knn(features=nn.Linear(3, 2).eval(), engine=engine)
 
 
 def thinned(**changes):

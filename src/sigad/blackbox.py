@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from sigad.checks import whole_number
-from sigad.errors import DetectorError, InvalidInputError
+from sigad.errors import DetectorError, InvalidInputError, SigadError
 
 Detect = Callable[[Any], Any]
 """A batch of data (m, *shape), of the kind in which the data under test were given, -> selections (m, ...)."""
@@ -96,6 +96,19 @@ class BlackBox:
                 "such as a mask or labels, not lists of what was found"
             )
         return (answers == selection).reshape(len(answers), -1).all(1)
+
+
+def answer_of(module: Callable[[torch.Tensor], Any], batch: torch.Tensor) -> Any:
+    """What a module makes of a batch; raises DetectorError, with the cause, where it fails."""
+    try:
+        return module(batch)
+    except (SigadError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise DetectorError(
+            f"the module failed on a batch of shape {tuple(batch.shape)}: {type(error).__name__}: {reason}"
+        ) from error
 
 
 def as_given(part: NDArray[np.float64], like: Any) -> Any:

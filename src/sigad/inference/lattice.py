@@ -194,7 +194,7 @@ def as_lattice(engine: "str | Lattice") -> Lattice:
     """
     if isinstance(engine, Lattice):
         return engine
-    if engine == "lattice":
+    if isinstance(engine, str) and engine == "lattice":
         return Lattice()
     raise InvalidInputError(
         f'engine must be "lattice", Lattice(spacing=...), or "exact" where a test has it, not {engine!r}'

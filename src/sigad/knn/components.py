@@ -41,7 +41,7 @@ class Components:
     @classmethod
     def fit(cls, rows: NDArray[np.float64], transform: Transform) -> "Components":
         """All components of the rows (N, D), as many as there are: min(N - 1, D)."""
-        if transform not in TRANSFORMS:
+        if not isinstance(transform, str | None) or transform not in TRANSFORMS:
             raise InvalidInputError(f"transform must be one of {TRANSFORMS}, not {transform!r}")
         kept = rows.std(axis=0) > 0
         if len(rows) < 3 or not kept.any():

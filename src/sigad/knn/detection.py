@@ -248,7 +248,7 @@ def detect(
     f_test, f_train = x_test, x_train
     if features is not None:
         matrix = real_array(features, "features")
-        if matrix.ndim != 2 or matrix.shape[1] != x_test.shape[1]:
+        if matrix.ndim != 2 or matrix.shape[1] != x_test.shape[1] or not len(matrix):
             raise InvalidInputError(f"features must be a matrix of shape (D, {x_test.shape[1]}), not {matrix.shape}")
         f_test, f_train = _apply(matrix, x_test), _apply(matrix, x_train)
     return detect_features(x_test, x_train, f_test, f_train, k=k, threshold=threshold, metric=metric)
@@ -268,7 +268,7 @@ def detect_features(
 
     ``k``, ``threshold``, ``metric`` and errors as in :func:`detect`.
     """
-    if metric not in METRICS:
+    if not isinstance(metric, str) or metric not in METRICS:
         raise InvalidInputError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}")
     threshold = real_array(threshold, "threshold", infinite=True)
     if threshold.ndim > 1 or (threshold.ndim == 1 and len(threshold) != len(x_test)):

@@ -73,7 +73,7 @@ def knn_test_batch(
             engine=engine,
             tolerance=tolerance,
         )
-    if engine != "exact":
+    if not isinstance(engine, str) or engine != "exact":
         raise InvalidInputError('linear features have a closed form: engine must be "exact", the default')
     if train_features is not None:
         raise InvalidInputError("train_features are those of a network: pass the network as features")

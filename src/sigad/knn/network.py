@@ -17,6 +17,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from sigad.blackbox import answer_of
 from sigad.checks import real_array
 from sigad.errors import InvalidInputError, NumericalError
 from sigad.inference import region as rg
@@ -130,7 +131,7 @@ class NetworkFeatures:
         with torch.no_grad():
             for start in range(0, len(x), batch_size):
                 batch = torch.tensor(x[start : start + batch_size], device=self.device, dtype=dtype)
-                out = module(batch)
+                out = answer_of(module, batch)
                 if not isinstance(out, torch.Tensor) or out.ndim < 1 or len(out) != len(batch):
                     raise InvalidInputError(
                         f"the network must return the features of m instances as a tensor (m, ...), not "

@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sigad.checks import real_array
+from sigad.checks import real_array, share, whole_number
 from sigad.errors import InvalidInputError
 from sigad.inference.estimated import EstimatedCovariance
 from sigad.inference.result import BatchResult
-from sigad.knn.against import Against
+from sigad.knn.against import Against, parse_against
 from sigad.knn.components import Components, Transform, choose_components
 from sigad.knn.detection import check_candidates, scores
 from sigad.knn.neighbour import knn_test_batch
@@ -73,17 +73,21 @@ class NormalModel:
 
         Raises
         ------
-        InvalidInputError : too few rows for k or for the components.
+        InvalidInputError : too few rows for k or for the components, and arguments that are none of the above.
         """
         rows = real_array(rows, "rows")
         if rows.ndim != 2:
             raise InvalidInputError(f"rows must have shape (N, D), not {rows.shape}")
-        if not 0 < quantile < 1:
-            raise InvalidInputError(f"quantile must lie between 0 and 1, not {quantile}")
+        quantile, seed = share(quantile, "quantile"), whole_number(seed, "seed", least=0)
         size = len(rows) // 4
         candidates = check_candidates(k, max(size - 1, 1))
         if size < 5:
             raise InvalidInputError(f"{len(rows)} rows are too few to be cut into four parts: 20 are the least")
+        parse_against(against, candidates=candidates, n=size, condition_on_k=True)
+        if not isinstance(components, str):
+            components = whole_number(components, "components", least=1)
+        elif components != "auto":
+            raise InvalidInputError(f'components must be a number of them, or "auto", not {components!r}')
         order = np.random.default_rng(seed).permutation(len(rows))
         fitted, held_out, scattered, pool = (rows[part] for part in np.array_split(order, 4))
         features, tails = Components.fit(fitted, transform), []

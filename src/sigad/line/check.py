@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from sigad.errors import SigadError
+from sigad.checks import whole_number
+from sigad.errors import InvalidInputError, SigadError
 from sigad.line.restriction import Restriction
 
 
@@ -55,7 +56,11 @@ def check(module: Callable, shape: Sequence[int]) -> Check:
     It stopped in submodule 'features.0.2', operation 'silu':
     ...
     """
-    name, shape = type(module).__name__, tuple(shape)
+    name = type(module).__name__
+    try:
+        shape = tuple(whole_number(n, "shape", least=1) for n in shape)
+    except TypeError:
+        raise InvalidInputError(f"shape must be that of an instance, such as (3, 32, 32), not {shape!r}") from None
     generator = torch.Generator().manual_seed(0)
     x, direction = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
     inside: list[str] = []

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from sigad.checks import whole_number
+from sigad.checks import real_array, whole_number
 from sigad.errors import InvalidInputError
 from sigad.inference import region as rg
 from sigad.inference.region import Region
@@ -129,7 +129,7 @@ def parse_resolution(resolution: int | ArrayLike | CoarseMap) -> CoarseMap:
     """A coarse map from the size of its blocks (1: pixels), the labels (H, W) of its parts, or itself."""
     if isinstance(resolution, CoarseMap):
         return resolution
-    if np.ndim(resolution):
+    if real_array(resolution, "resolution").ndim:
         return Parts(resolution)
     size = whole_number(resolution, "resolution", least=1)
     return PIXELS if size == 1 else Blocks(size)

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sigad.blackbox import answer_of
 from sigad.checks import real_number, whole_number
 from sigad.errors import InvalidInputError
 from sigad.line import LineFunction
@@ -94,17 +95,19 @@ class Detector:
             reconstruct = copy.deepcopy(reconstruct).double()
         self.device = state[0].device if state else torch.device("cpu")
         self.score_map, self.threshold = ScoreMap(reconstruct, filter_size), threshold
-        self.within = None if within is None else np.asarray(within)
+        self.within = None if within is None else np.array(within)  # a frame's is not writable, which torch asks for
         if self.within is not None and (self.within.dtype != bool or self.within.ndim != 2):
             raise InvalidInputError("within must be boolean, of shape (H, W)")
+        if self.within is not None and not self.within.any():
+            raise InvalidInputError("within leaves no pixel that may be marked: mark those that may by True")
 
     def scores(self, images: NDArray[np.float64]) -> NDArray[np.float64]:
         """Score maps (B, H, W) of images (B, C, H, W)."""
         step = max(1, _NUMBERS // max(images[:1].size, 1))
+        to_device = lambda part: torch.tensor(part, dtype=self.dtype, device=self.device)  # noqa: E731
         with torch.no_grad():
             parts = [
-                self.score_map(torch.tensor(images[i : i + step], dtype=self.dtype, device=self.device)).cpu()
-                for i in range(0, len(images), step)
+                answer_of(self.score_map, to_device(images[i : i + step])).cpu() for i in range(0, len(images), step)
             ]
         return torch.cat(parts).numpy()
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from sigad.checks import share, whole_number
 from sigad.data.image_noise import KINDS, HeldOut, ImageCovariance, choose
 from sigad.data.stack import ImageStack
 from sigad.errors import InvalidInputError
@@ -103,8 +104,9 @@ def set_up(
     """
     if scale not in ("references", "held-out"):
         raise InvalidInputError(f"scale must be references or held-out, not {scale!r}")
-    if not 0 < flagged < 1:
-        raise InvalidInputError(f"flagged must lie between 0 and 1, not {flagged}")
+    if not isinstance(stack, ImageStack):
+        raise InvalidInputError(f"stack must be an ImageStack (ImageStack.load reads one), not {type(stack).__name__}")
+    flagged, seed = share(flagged, "flagged"), whole_number(seed, "seed", least=0)
     within, coarse = stack.common(), parse_resolution(resolution)
     if not within.any():
         raise InvalidInputError(f"the brains of {stack.name} have no pixel in common: align them")
