@@ -1,15 +1,16 @@
 """Power, own weight and evaluations of the localization test on lattices of several spacings, and in cells.
 
     python benchmarks/power_lattice.py 16 100 --resolution 1 --exact
-    python benchmarks/power_lattice.py 64 20 --resolution 8 --finest 0.05
+    python benchmarks/power_lattice.py 64 20 --resolution 8 --finest 0.05 --signal 0.5
     python benchmarks/power_lattice.py --figure
 
 size of the images, how many of them are tested, side of the blocks that are tested (1: the marked pixels), whether the
-exact engine tests them too, and the finest spacing. The diffusion model of benchmarks/localization.py, trained at
-16 x 16 for all sizes, in single precision (the exact engine: double), threshold 0.8. Images N(0, I) with 2 added to a
-random square of side size // 3; tested are those whose tested region meets the square. The detector is run once, on the
-finest lattice, of which the others are parts. Rows are appended to results/reference/lattice_power.csv, and a run that
-was stopped goes on. --figure draws docs/figures/lattice_power.png from it and prints the table of docs/lattice.md.
+exact engine tests them too, the finest spacing, and the signal. The diffusion model of benchmarks/localization.py,
+trained at 16 x 16 for all sizes, in single precision (the exact engine: double), threshold 0.8. Images N(0, I) with the
+signal added to a random square of side size // 3; tested are those whose tested region meets the square. The detector
+is run once, on the finest lattice, of which the others are parts. Rows are appended to
+results/reference/lattice_power.csv, and a run that was stopped goes on. --figure draws docs/figures/lattice_power.png
+from it and prints the table of docs/lattice.md.
 """
 
 import argparse
@@ -32,8 +33,8 @@ from sigad.study.rates import clopper_pearson
 ROOT = Path(__file__).parents[1]
 ROWS, FIGURE = ROOT / "results" / "reference" / "lattice_power.csv", ROOT / "docs" / "figures" / "lattice_power.png"
 NETWORK, TRAINED = Path(__file__).parent / "output" / "lattice_power.pt", 16
-COLUMNS = ("size", "resolution", "rep", "engine", "spacing", "cell", "p_value", "own_weight", "n_evaluations")
-SIGNAL, THRESHOLD, ALPHA = 2.0, 0.8, 0.05
+COLUMNS = ("size", "signal", "resolution", "rep", "engine", "spacing", "cell", "p_value", "own_weight", "n_evaluations")
+THRESHOLD, ALPHA = 0.8, 0.05
 CELLS = (2.0, 1.0, 0.5)
 HALVINGS = 5
 WIDEST = 0.4  # in the table
@@ -51,34 +52,36 @@ def network() -> UNet:
     return unet.eval()
 
 
-def problem(unet: UNet, size: int, resolution: int, rep: int) -> tuple[MaskHypothesis, MaskHypothesis] | None:
+def problem(
+    unet: UNet, size: int, signal: float, resolution: int, rep: int
+) -> tuple[MaskHypothesis, MaskHypothesis] | None:
     """The hypothesis that an image poses, about the detector in single precision and in double; None if its region
     does not meet the signal."""
     generator = torch.Generator().manual_seed(rep)
     detector = Detector(Reconstruct(Localizer(unet, size, generator)).eval(), threshold=THRESHOLD)
     x, x_ref = torch.randn(2, 1, size, size, generator=generator, dtype=torch.float64).numpy()
-    side, signal = size // 3, np.zeros((size, size), bool)
+    side, square = size // 3, np.zeros((size, size), bool)
     row, column = torch.randint(0, size - side + 1, (2,), generator=generator).tolist()
-    signal[row : row + side, column : column + side] = True
-    x, coarse, fast = x + SIGNAL * signal, parse_resolution(resolution), detector.in_single_precision()
+    square[row : row + side, column : column + side] = True
+    x, coarse, fast = x + signal * square, parse_resolution(resolution), detector.in_single_precision()
     mask = fast.detect(x).mask
     tested = coarse.tested(mask[None])[0]
-    if not (tested & signal).any():
+    if not (tested & square).any():
         return None
     line = contrast(tested, x, x_ref, 1.0)
     return tuple(MaskHypothesis(which, x, mask, line, coarse=coarse) for which in (fast, detector))
 
 
-def run(size: int, count: int, resolution: int, finest: float, with_exact: bool) -> None:
+def run(size: int, count: int, signal: float, resolution: int, finest: float, with_exact: bool) -> None:
     done = set()
     if ROWS.exists():
         rows = pd.read_csv(ROWS)
-        rows = rows[(rows["size"] == size) & (rows["resolution"] == resolution)]
+        rows = rows[(rows["size"] == size) & (rows["signal"] == signal) & (rows["resolution"] == resolution)]
         done = set(zip(rows["rep"], rows["engine"], strict=True))
     unet, tested, rep = network(), 0, -1
     while tested < count:
         rep += 1
-        if (found := problem(unet, size, resolution, rep)) is None:
+        if (found := problem(unet, size, signal, resolution, rep)) is None:
             continue
         tested += 1
         lines = []
@@ -97,13 +100,15 @@ def run(size: int, count: int, resolution: int, finest: float, with_exact: bool)
             if file.tell() == 0:
                 writer.writerow(COLUMNS)
             for engine, spacing, cell, p_value, *others in lines:
-                writer.writerow([size, resolution, rep, engine, spacing, cell, f"{p_value:.4g}", *others])
+                writer.writerow(
+                    [size, f"{signal:g}", resolution, rep, engine, spacing, cell, f"{p_value:.4g}", *others]
+                )
 
 
 def summary() -> pd.DataFrame:
     """Power with its exact interval, and the medians of own weight and evaluations, of every setting."""
     result = []
-    names = ["size", "resolution", "engine", "cell", "spacing"]
+    names = ["size", "signal", "resolution", "engine", "cell", "spacing"]
     for key, rows in pd.read_csv(ROWS).groupby(names, dropna=False):
         rejected = int((rows["p_value"] <= ALPHA).sum())
         low, high = clopper_pearson(rejected, len(rows))
@@ -115,15 +120,16 @@ def summary() -> pd.DataFrame:
 
 def table(numbers: pd.DataFrame) -> str:
     """The whole-line lattices beside the exact engine, in Markdown."""
-    lines = ["| image | tested | images | engine | power | own weight | evaluations |"]
-    lines.append("| --- | --- | ---: | --- | ---: | ---: | ---: |")
+    lines = ["| image | signal | tested | images | engine | power | own weight | evaluations |"]
+    lines.append("| --- | ---: | --- | ---: | --- | ---: | ---: | ---: |")
     for row in numbers[numbers["cell"].isna() & ~(numbers["spacing"] > WIDEST)].itertuples():
         engine = "exact" if row.engine == "exact" else f"spacing {row.spacing:g}"
         tested = "marked pixels" if row.resolution == 1 else f"blocks of {row.resolution}"
         own = "" if row.engine == "exact" else f"{row.own_weight:.2g}"
         evaluations = f"{row.n_evaluations:.0f}" + (" pieces" if row.engine == "exact" else "")
         power = f"{row.power:.2f} [{row.low:.2f}, {row.high:.2f}]"
-        lines.append(f"| {row.size} × {row.size} | {tested} | {row.n} | {engine} | {power} | {own} | {evaluations} |")
+        question = f"{row.size} × {row.size} | {row.signal:g} | {tested}"
+        lines.append(f"| {question} | {row.n} | {engine} | {power} | {own} | {evaluations} |")
     return "\n".join(lines)
 
 
@@ -132,7 +138,7 @@ def draw(numbers: pd.DataFrame) -> None:
 
     from sigad.figures.style import save_figure
 
-    questions = list(numbers.groupby(["size", "resolution"]).groups)
+    questions = list(numbers.groupby(["size", "signal", "resolution"]).groups)
     measures = {
         "power": f"power at {ALPHA}",
         "own_weight": "own weight (median)",
@@ -141,8 +147,9 @@ def draw(numbers: pd.DataFrame) -> None:
     figure, axes = plt.subplots(
         3, len(questions), figsize=(2.3 * len(questions), 6.2), sharex=True, sharey="row", layout="constrained"
     )
-    for (size, resolution), panels in zip(questions, axes.T, strict=True):
-        here = numbers[(numbers["size"] == size) & (numbers["resolution"] == resolution)]
+    for (size, signal, resolution), panels in zip(questions, axes.T, strict=True):
+        here = numbers.loc[numbers["size"] == size]
+        here = here[(here["signal"] == signal) & (here["resolution"] == resolution)]
         lattices, known = here[here["engine"] == "lattice"], here[here["engine"] == "exact"]
         for measure, panel in zip(measures, panels, strict=True):
             for number, cell in enumerate((np.nan, *CELLS)):
@@ -167,7 +174,7 @@ def draw(numbers: pd.DataFrame) -> None:
             if measure != "power":
                 panel.set_yscale("log")
         tested = "marked pixels" if resolution == 1 else f"blocks of {resolution}"
-        panels[0].set_title(f"{size} × {size}, {tested}\n{here['n'].max()} images", fontsize=9)
+        panels[0].set_title(f"{size} × {size}, signal {signal:g}\n{tested}, {here['n'].max()} images", fontsize=9)
     figure.supxlabel("spacing in standard deviations", fontsize=9)
     for panel, name in zip(axes[:, 0], measures.values(), strict=True):
         panel.set_ylabel(name)
@@ -183,6 +190,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("size", type=int, nargs="?")
     parser.add_argument("images", type=int, nargs="?", default=100)
+    parser.add_argument("--signal", type=float, default=2.0)
     parser.add_argument("--resolution", type=int, default=1)
     parser.add_argument("--finest", type=float, default=0.0125)
     parser.add_argument("--exact", action="store_true")
@@ -190,7 +198,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.size:
-        run(options.size, options.images, options.resolution, options.finest, options.exact)
+        run(options.size, options.images, options.signal, options.resolution, options.finest, options.exact)
     if options.figure:
         numbers = summary()
         draw(numbers)
