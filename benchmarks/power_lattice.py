@@ -25,6 +25,7 @@ from localization import STEPS, Reconstruct
 
 from sigad.inference.exact import exact
 from sigad.inference.lattice import lattice
+from sigad.inference.result import Decision
 from sigad.inference.spacing import _Recorded
 from sigad.localization import Detector, MaskHypothesis, contrast
 from sigad.localization.coarse import parse_resolution
@@ -72,7 +73,7 @@ def problem(
     return tuple(MaskHypothesis(which, x, mask, line, coarse=coarse) for which in (fast, detector))
 
 
-def run(size: int, count: int, signal: float, resolution: int, finest: float, with_exact: bool) -> None:
+def run(size: int, count: int, signal: float, resolution: int, finest: float, with_exact: bool, decide: bool) -> None:
     done = set()
     if ROWS.exists():
         rows = pd.read_csv(ROWS)
@@ -86,7 +87,7 @@ def run(size: int, count: int, signal: float, resolution: int, finest: float, wi
         tested += 1
         lines = []
         if with_exact and (rep, "exact") not in done:
-            result = exact(found[1], tolerance=PRECISE)
+            result = exact(found[1], tolerance=Decision(ALPHA) if decide else PRECISE)
             lines.append(("exact", "", "", result.p_value, "", result.n_evaluations))
         if (rep, "lattice") not in done:
             once = _Recorded.of(lattice(found[0], spacing=finest, tolerance=PRECISE, batch=32))
@@ -194,11 +195,20 @@ if __name__ == "__main__":
     parser.add_argument("--resolution", type=int, default=1)
     parser.add_argument("--finest", type=float, default=0.0125)
     parser.add_argument("--exact", action="store_true")
+    parser.add_argument("--decide", action="store_true", help="the exact engine stops when p is above or below 0.05")
     parser.add_argument("--figure", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.size:
-        run(options.size, options.images, options.signal, options.resolution, options.finest, options.exact)
+        run(
+            options.size,
+            options.images,
+            options.signal,
+            options.resolution,
+            options.finest,
+            options.exact,
+            options.decide,
+        )
     if options.figure:
         numbers = summary()
         draw(numbers)
