@@ -40,6 +40,7 @@ CELLS = (2.0, 1.0, 0.5)
 HALVINGS = 5
 WIDEST = 0.4  # in the table
 PRECISE = 1e-5
+FEWEST = 5  # images that are shown
 BATCH = 16
 
 
@@ -211,5 +212,6 @@ if __name__ == "__main__":
         )
     if options.figure:
         numbers = summary()
+        numbers = numbers[numbers["n"] >= FEWEST]
         draw(numbers)
         print(table(numbers))
