@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sigad.data.tabular import Table, split
+from sigad.data.table import Table, split
 from sigad.errors import InvalidInputError
 from sigad.knn import EstimatedCovariance, knn_test_batch
 from sigad.knn.detection import norm, scores
