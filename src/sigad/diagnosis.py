@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sigad.checks import real_array, real_number, share
 from sigad.errors import InvalidInputError, SigadError
-from sigad.inference.covariance import Covariance, whitened
+from sigad.inference.covariance import Covariance, is_operator, whitened
 from sigad.inference.estimated import Estimated
 from sigad.optional import needs
 
@@ -210,8 +210,7 @@ def _whitened_pairs(normals: NDArray[np.float64], covariance: Any) -> NDArray[np
         return covariance.whiten(difference)
     if isinstance(covariance, Estimated):
         raise InvalidInputError("an estimate is no covariance to compare with: pass its matrix, or its variance")
-    # Arrays, frames and tensors have products too.
-    if hasattr(covariance, "__matmul__") and not hasattr(covariance, "__array__"):
+    if is_operator(covariance):
         raise InvalidInputError("a covariance that is known by its products only cannot be whitened: pass its matrix")
     return whitened(difference, covariance)
 

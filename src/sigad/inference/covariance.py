@@ -60,7 +60,7 @@ class Operator(Protocol):
 Covariance = float | ArrayLike | Operator
 
 
-def _is_operator(covariance: Covariance) -> TypeGuard[Operator]:
+def is_operator(covariance: Covariance) -> TypeGuard[Operator]:
     """Whether it is known by its products only: arrays, tensors and frames have products too, and are checked."""
     products = hasattr(covariance, "__matmul__") and not isinstance(covariance, type)
     return products and not hasattr(covariance, "__array__")
@@ -143,7 +143,7 @@ def multiplication(covariance: Covariance, n: int) -> Callable[[NDArray[np.float
     InvalidInputError
         for shapes that do not fit, values that are not finite, or a covariance that is not positive definite.
     """
-    if _is_operator(covariance):
+    if is_operator(covariance):
 
         def multiply(vector: NDArray[np.float64]) -> NDArray[np.float64]:
             try:
@@ -190,7 +190,7 @@ def noise(covariance: Covariance, shape: tuple[int, ...], rng: np.random.Generat
     color = getattr(covariance, "color", None)
     if color is not None:
         return color(white.ravel()).reshape(shape)
-    if _is_operator(covariance):
+    if is_operator(covariance):
         raise InvalidInputError("noise cannot be drawn from the products of a covariance: pass a matrix or variances")
     covariance = real_array(covariance, "covariance")
     if covariance.ndim == 0:
