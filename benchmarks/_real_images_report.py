@@ -14,6 +14,8 @@ CONFORMAL = {
     "conformal, score": lambda table: -table["score"],
     "conformalised": lambda table: table["selective"],
 }
+GROUPED = ", by patient"
+METHODS = (*OWN, *CONFORMAL, *(kind + GROUPED for kind in CONFORMAL))
 
 
 def _is_greater(table: pd.DataFrame) -> bool:
@@ -43,9 +45,11 @@ def by_patient(rejected, patients) -> str:
 
 def pvalues(method: str, table: pd.DataFrame, calibration: pd.DataFrame) -> np.ndarray:
     """The p-values of a method for the detected images of a table."""
-    if method in CONFORMAL:
-        score = CONFORMAL[method]
-        return detection_conditional(score(table), score(calibration), extreme="small").p_value
+    kind = method.removesuffix(GROUPED)
+    if kind in CONFORMAL:
+        score, groups = CONFORMAL[kind], calibration["patient"] if kind != method else None
+        given = {"extreme": "small", "calibration_groups": groups}
+        return detection_conditional(score(table), score(calibration), **given).p_value
     return table[method].to_numpy(float)
 
 
@@ -59,13 +63,13 @@ def report(args) -> None:
         print(
             f"detected: {normals['detected'].sum()} of {len(normals)} normal, {normals['patient'].nunique()} patients; "
             f"{anomalies['detected'].sum()} of {len(anomalies)} anomalous ({anomalies['overlaps'].sum()} where the "
-            f"anomaly is), {len(calibration)} for calibration; root mean square of T: "
-            f"{np.sqrt(np.square(normals['statistic']).mean()):.2f}; {part['seconds'].mean():.2f} s and "
-            f"{part['evaluations'].mean():.0f} evaluations on average"
+            f"anomaly is), {len(calibration)} of {calibration['patient'].nunique()} patients for calibration; root "
+            f"mean square of T: {np.sqrt(np.square(normals['statistic']).mean()):.2f}; "
+            f"{part['seconds'].mean():.2f} s and {part['evaluations'].mean():.0f} evaluations on average"
         )
         print("| method | Type I | by patient | power, of detected where it is | by patient | power, of all |")
         print("| --- | --- | --- | --- | --- | --- |")
-        for method in (*OWN, *CONFORMAL):
+        for method in METHODS:
             if method in OWN and not part[method].notna().any():
                 continue
             detected, where = ("thinned", "thinned_overlaps") if method == "thinned" else ("detected", "overlaps")

@@ -228,7 +228,7 @@ def test_lgg_mistakes_are_named_together(tmp_path):
     reading = lgg.read_folder(tmp_path)
     assert next(reading).group == "TCGA_CS_4941_19960909"  # all slices of which can be used
     with pytest.raises(
-        InvalidInputError, match=r"(?s)4 files.*_5_mask\.tif: missing.*notes\.tif: not a name"
+        InvalidInputError, match=r"(?s)4 of the files.*_5_mask\.tif: missing.*notes\.tif: not a name"
     ) as caught:
         next(reading)
     assert "_3.tif" in str(caught.value) and "_7.tif" in str(caught.value)

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sigad.data.files import record
+from sigad.data.files import record, refuse
 from sigad.data.stack import Series
 from sigad.errors import InvalidInputError, MissingDataError
 from sigad.optional import needs
@@ -126,7 +126,7 @@ def find(folder: str | Path) -> list[Examination]:
         that names every one with several volumes of a kind, or without a segmentation.
     """
     found, wrong = _examinations(Path(folder))
-    _raise(wrong, folder)
+    refuse(wrong, folder)
     return found
 
 
@@ -151,11 +151,6 @@ def _examinations(folder: Path) -> tuple[list[Examination], list[str]]:
     if not found and not wrong:
         raise MissingDataError(f"{folder} holds no FLAIR volumes (names that end in -t2f.nii.gz or _flair.nii.gz)")
     return [one for one in found if one.name not in twice], wrong
-
-
-def _raise(wrong: list[str], folder: str | Path) -> None:
-    if wrong:
-        raise InvalidInputError(f"{folder} cannot be used:\n" + "\n".join(f"  {line}" for line in wrong))
 
 
 def read_folder(folder: str | Path) -> Iterator[Series]:
@@ -187,7 +182,7 @@ def read_folder(folder: str | Path) -> Iterator[Series]:
         brain = brain[0] > 0.5 if brain else flair != 0
         names = [f"{one.name}_{k:03d}" for k in range(len(flair))]
         yield Series(one.patient, names, flair[:, None], labels > 0.5, brain)
-    _raise(wrong, folder)
+    refuse(wrong, folder)
 
 
 def _volume(path: Path, faults: list[str]) -> tuple[NDArray[np.float32], NDArray[np.float64]] | None:

@@ -11,6 +11,7 @@ import os
 import shutil
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
 
@@ -39,6 +40,13 @@ def content(path: str | Path) -> str:
         lines = "".join(f"{file.relative_to(path).as_posix()} {file.stat().st_size}\n" for file in files)
         return hashlib.sha256(lines.encode()).hexdigest()
     return sha256_of(path)
+
+
+def refuse(wrong: Sequence[str], folder: str | Path, way_out: str = "") -> None:
+    """Raise one InvalidInputError that names all that is wrong in a folder, and what to do; unless nothing is."""
+    if wrong:
+        title = f"{len(wrong)} of the files of {folder} are missing or cannot be used:"
+        raise InvalidInputError("\n".join([title, *(f"  {line}" for line in wrong), *filter(None, [way_out])]))
 
 
 def record(path: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sigad.data.files import record
+from sigad.data.files import record, refuse
 from sigad.data.pictures import read_picture
 from sigad.data.sources import has_kaggle_credentials
 from sigad.data.stack import Series
@@ -99,7 +99,7 @@ def read_folder(folder: str | Path) -> Iterator[Series]:
         else:
             patients.setdefault(match["patient"], {})[int(match["slice"])] = file
     if not patients:
-        _raise(wrong, folder)
+        refuse(wrong, folder)
         raise MissingDataError(f"{folder} holds no slices TCGA_.../TCGA_..._<slice>.tif: is it the folder kaggle_3m?")
     for patient, slices in patients.items():
         files = [slices[number] for number in sorted(slices)]
@@ -119,7 +119,7 @@ def read_folder(folder: str | Path) -> Iterator[Series]:
             masks.append(mask.max(0) > 127)
         if patient not in spoilt:
             yield Series(patient, [file.stem for file in files], np.stack(images), np.stack(masks))
-    _raise(wrong, folder)
+    refuse(wrong, folder)
 
 
 def read_npz(path: str | Path) -> Iterator[Series]:
@@ -141,10 +141,3 @@ def read_npz(path: str | Path) -> Iterator[Series]:
 
 def _mask(file: Path) -> Path:
     return file.with_name(f"{file.stem}_mask.tif")
-
-
-def _raise(wrong: list[str], folder: Path) -> None:
-    if wrong:
-        raise InvalidInputError(
-            f"{len(wrong)} files of {folder} are missing or cannot be used:\n" + "\n".join(f"  {w}" for w in wrong)
-        )

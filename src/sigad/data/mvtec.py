@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from sigad.data.files import download, record
+from sigad.data.files import download, record, refuse
 from sigad.data.images import ImageSet, defect_shares
 from sigad.data.pictures import read_picture
 from sigad.data.stack import Series
@@ -151,12 +151,8 @@ def read_category(folder: str | Path, *, patch: int = 30, counts: Mapping[str, i
         usual = max(sizes, key=lambda size: len(sizes[size]))
         for size in sizes.keys() - {usual}:
             wrong += [f"{file}: {size[1]}x{size[0]} pixels, not {usual[1]}x{usual[0]}" for file in sizes[size]]
-    if wrong:
-        raise InvalidInputError(
-            f"{len(wrong)} of the files of {folder.name} are missing or cannot be used:\n"
-            + "\n".join(f"  {line}" for line in wrong)
-            + f"\nremove {folder} to fetch them again, or correct `counts` in config/datasets.yaml for images of yours"
-        )
+    way_out = f"remove {folder} to fetch them again, or correct `counts` in config/datasets.yaml for images of yours"
+    refuse(wrong, folder, way_out)
     colour = any(arrays[file].ndim == 3 for file, _ in found)
     height, width = next(iter(sizes))
     images = np.empty((len(found), 3 if colour else 1, height, width), np.uint8)
@@ -215,15 +211,7 @@ def read_pictures(folder: str | Path) -> Iterator[Series]:
         elif known or file not in masks:
             name = str(file.relative_to(folder))
             yield Series(name, [name], image[None], mask.max(0)[None] > 0, testing=file.parent.parent.name == "test")
-    _raise(wrong, folder)
+    refuse(wrong, folder)
 
 
 _PICTURES = {".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"}
-
-
-def _raise(wrong: list[str], folder: Path) -> None:
-    if wrong:
-        raise InvalidInputError(
-            f"{len(wrong)} of the files of {folder.name} are missing or cannot be used:\n"
-            + "\n".join(f"  {line}" for line in wrong)
-        )

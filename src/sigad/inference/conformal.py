@@ -11,8 +11,11 @@ the claims.
 * :func:`unconditional` counts every instance that is inspected: P(p <= a) <= a over detected and undetected normals
   together, the rate of false alarms per inspected normal part.
 
-Source: Vovk, Gammerman & Shafer (2005), chapter 2; Tibshirani, Barber, Candes & Ramdas (2019) for the weights; Bates,
-Candes, Lei, Romano & Sesia (2023) for outliers.
+Slices of one patient, or patches of one image, depend on one another: then it is the patients that are exchangeable,
+and ``calibration_groups`` says whose score each is.
+
+Source: Vovk, Gammerman & Shafer (2005), chapter 2; Tibshirani, Barber, Candes & Ramdas (2019) for the weights; Lee,
+Barber & Willett (2023), section 3, for groups; Bates, Candes, Lei, Romano & Sesia (2023) for outliers.
 """
 
 from dataclasses import dataclass
@@ -37,6 +40,7 @@ class ConformalPValues:
     smallest : (...,) the smallest p-value that these calibration scores allow: 1 / (m + 1) without weights. No level
         below it can ever reject: it needs more calibration scores.
     n_calibration : (...,) how many calibration scores were counted (m): for p-values given detection the detected ones.
+        With groups, how many of them have such a score.
     """
 
     p_value: NDArray[np.float64]
@@ -53,6 +57,7 @@ def detection_conditional(
     extreme: Extreme = "large",
     weights: ArrayLike | None = None,
     calibration_weights: ArrayLike | None = None,
+    calibration_groups: ArrayLike | None = None,
     rng: np.random.Generator | None = None,
 ) -> ConformalPValues:
     """Conformal p-values given detection: (1 + #{detected calibration normals as extreme}) / (1 + #{detected}).
@@ -70,21 +75,23 @@ def detection_conditional(
     extreme : ``"large"`` scores, or ``"small"`` ones: p-values in the place of scores.
     weights, calibration_weights : (...,) and (m,) or (..., m), positive up to a common factor: the ratio of the density
         of the covariates in use to that in calibration, for a known covariate shift. Both or neither.
+    calibration_groups : (m,) labels (whole numbers or text) that say whose each calibration score is: patients, images,
+        lots. All groups count alike, each score by its share in its group. P(p <= a) <= a then for a detected normal
+        instance drawn from those of a *new* group, exchangeable with these, however many instances groups have and
+        however these depend on one another. Not together with weights.
     rng : counts ties and the instance itself by a uniform share from this generator: p is then exactly uniform, and
         ``smallest`` is 0. Without it, ties count in full.
 
     Raises
     ------
     InvalidInputError
-        for NaN among what was detected, shapes that do not fit, or weights that are not positive.
+        for NaN among what was detected, shapes that do not fit, weights that are not positive, or weights with groups.
     """
-    given = _Given.of(scores, calibration, detected, calibration_detected, extreme, weights, calibration_weights, rng)
-    result = given.p_values(np.where(given.calibration_detected, given.calibration_weights, 0.0), rng)
-    return ConformalPValues(
-        np.where(given.detected, result, np.nan),
-        given.smallest(given.calibration_detected, rng),
-        given.count(given.calibration_detected),
-    )
+    weighted = weights, calibration_weights, calibration_groups
+    given = _Given.of(scores, calibration, detected, calibration_detected, extreme, *weighted, rng)
+    which = given.calibration_detected
+    result = given.p_values(which, rng)
+    return ConformalPValues(np.where(given.detected, result, np.nan), given.smallest(which, rng), given.count(which))
 
 
 def unconditional(
@@ -96,6 +103,7 @@ def unconditional(
     extreme: Extreme = "large",
     weights: ArrayLike | None = None,
     calibration_weights: ArrayLike | None = None,
+    calibration_groups: ArrayLike | None = None,
     rng: np.random.Generator | None = None,
 ) -> ConformalPValues:
     """Conformal p-values per inspected instance: undetected calibration normals count as never as extreme.
@@ -106,9 +114,10 @@ def unconditional(
 
     Parameters and errors as in :func:`detection_conditional`; ``rng`` leaves the p-value of what was not detected at 1.
     """
-    given = _Given.of(scores, calibration, detected, calibration_detected, extreme, weights, calibration_weights, rng)
+    weighted = weights, calibration_weights, calibration_groups
+    given = _Given.of(scores, calibration, detected, calibration_detected, extreme, *weighted, rng)
     everything = np.ones_like(given.calibration_detected)
-    result = given.p_values(given.calibration_weights, rng)
+    result = given.p_values(everything, rng)
     return ConformalPValues(
         np.where(given.detected, result, 1.0), given.smallest(everything, rng), given.count(everything)
     )
@@ -124,15 +133,18 @@ class _Given:
     calibration: NDArray[np.float64]
     calibration_detected: NDArray[np.bool_]
     calibration_weights: NDArray[np.float64]
+    groups: NDArray[np.bool_] | None  # (m, g): whose score each is
 
     @classmethod
     def of(
-        cls, scores, calibration, detected, calibration_detected, extreme, weights, calibration_weights, rng
+        cls, scores, calibration, detected, calibration_detected, extreme, weights, calibration_weights, groups, rng
     ) -> "_Given":
         if not isinstance(extreme, str) or extreme not in ("large", "small"):
             raise InvalidInputError(f'extreme must be "large" or "small", not {extreme!r}')
         if (weights is None) != (calibration_weights is None):
             raise InvalidInputError("give weights and calibration_weights, or neither: they have a common scale")
+        if weights is not None and groups is not None:
+            raise InvalidInputError("give weights or calibration_groups, not both: groups count alike")
         if rng is not None:
             generator(rng)
         sign = 1.0 if extreme == "large" else -1.0
@@ -151,25 +163,34 @@ class _Given:
             calibration,
             calibration_detected,
             _weights(calibration_weights, calibration.shape, "calibration_weights"),
+            None if groups is None else _memberships(groups, calibration.shape[-1]),
         )
 
-    def p_values(self, counted: NDArray[np.float64], rng: np.random.Generator | None) -> NDArray[np.float64]:
-        """Weight of the counted calibration scores that are as extreme, and of the test, among all of it."""
+    def p_values(self, which: NDArray[np.bool_], rng: np.random.Generator | None) -> NDArray[np.float64]:
+        """Share of the test and of the calibration scores that are as extreme, among these and the test."""
+        if self.groups is None:
+            counted = np.where(which, self.calibration_weights, 0.0)
+        else:
+            sizes = which @ self.groups.astype(float)
+            counted = which / np.maximum(sizes @ self.groups.T, 1.0)
         larger = self.calibration > self.scores[..., None]
         tied = self.calibration == self.scores[..., None]
-        total = counted.sum(-1) + self.weights
         share = 1.0 if rng is None else rng.random(self.scores.shape)
         part = np.where(larger, counted, 0.0).sum(-1) + share * (np.where(tied, counted, 0.0).sum(-1) + self.weights)
-        return np.minimum(part / total, 1.0)
+        return np.minimum(part / self.total(which), 1.0)
 
-    def smallest(self, counted: NDArray[np.bool_], rng: np.random.Generator | None) -> NDArray[np.float64]:
-        if rng is not None:
-            return np.zeros(self.scores.shape)
-        total = np.where(counted, self.calibration_weights, 0.0).sum(-1)
-        return self.weights / (total + self.weights)
+    def smallest(self, which: NDArray[np.bool_], rng: np.random.Generator | None) -> NDArray[np.float64]:
+        return np.zeros(self.scores.shape) if rng is not None else self.weights / self.total(which)
 
-    def count(self, counted: NDArray[np.bool_]) -> NDArray[np.int64]:
-        return np.broadcast_to(counted.sum(-1), self.scores.shape).astype(np.int64)
+    def total(self, which: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Weight of these calibration scores and of the test; of groups, without the rounding of their shares."""
+        if self.groups is not None:
+            return self.count(which) + self.weights
+        return np.where(which, self.calibration_weights, 0.0).sum(-1) + self.weights
+
+    def count(self, which: NDArray[np.bool_]) -> NDArray[np.int64]:
+        found = which if self.groups is None else (which[..., None] & self.groups).any(-2)
+        return np.broadcast_to(found.sum(-1), self.scores.shape).astype(np.int64)
 
 
 def _detected_scores(scores: ArrayLike, detected: ArrayLike | None, sign: float, name: str):
@@ -189,3 +210,16 @@ def _weights(weights: ArrayLike | None, shape: tuple[int, ...], name: str) -> ND
     if weights.shape != shape or not (weights > 0).all():
         raise InvalidInputError(f"{name} must be positive, of shape {shape}, not of shape {weights.shape}")
     return weights
+
+
+def _memberships(groups: ArrayLike, m: int) -> NDArray[np.bool_]:
+    """Which group each of the m calibration scores belongs to, (m, g)."""
+    labels = np.asarray(groups)
+    if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels.flat):
+        labels = labels.astype(str)  # a column of a data frame
+    if labels.shape != (m,) or labels.dtype.kind not in "iuU" or np.ma.is_masked(groups):
+        raise InvalidInputError(
+            f"calibration_groups must be whole numbers or text, one for each of the {m} calibration scores, not "
+            f"{labels.dtype} of shape {labels.shape}"
+        )
+    return labels[:, None] == np.unique(labels)
