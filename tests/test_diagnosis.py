@@ -8,6 +8,7 @@ from scipy import stats
 from scipy.linalg import toeplitz
 
 from sigad import diagnose, knn_test
+from sigad.data.image_noise import KroneckerAutoregressive
 from sigad.data.patch_noise import estimate
 from sigad.errors import InvalidInputError
 from sigad.inference.covariance import AutoregressiveCovariance
@@ -95,6 +96,29 @@ def test_images_noise_models_table_and_picture():
     assert len(found.plot().axes) == 2 and diagnose(images, covariance=model).plot() is not None
 
 
+def test_only_what_is_within_the_mask_is_compared():
+    # Outside of the mask, nothing varies (a background of zeros): the whole says that the model is far too wide.
+    mask, images = np.array([[True, False, True], [False, True, True]]), rows(0).reshape(400, 1, 2, 3)
+    images = np.where(mask, images, 0.0)
+    inner = DENSE[np.ix_(mask.ravel(), mask.ravel())]
+    expected = diagnose(images[:, 0][:, mask], covariance=inner)
+    assert expected.verdict == "undecided" and diagnose(images, covariance=DENSE).verdict == "refused"
+    model = KroneckerAutoregressive(np.linspace(1, 2, 6), (1, 2, 3), 0.3, 0.6, scale=1.5)
+    matrix = np.stack([model @ column for column in np.eye(6)])
+    for covariance, small in ((DENSE, inner), (2.0, 2.0), (np.arange(1.0, 7), np.array([1.0, 3, 5, 6])), (model, None)):
+        small = matrix[np.ix_(mask.ravel(), mask.ravel())] if small is None else small
+        found = diagnose(images, covariance=covariance, within=mask)
+        expected = diagnose(images[:, 0][:, mask], covariance=small)
+        np.testing.assert_allclose(found.residuals, expected.residuals, rtol=1e-9)
+        assert found.residuals.shape == (200, 4)
+    # A mask that leaves nothing out is none; the test sees the whole image.
+    everything = diagnose(
+        images, covariance=model, within=np.ones((2, 3), bool), test=lambda x: float(x.shape == (1, 2, 3))
+    )
+    np.testing.assert_array_equal(everything.residuals, diagnose(images, covariance=model).residuals)
+    assert everything.n_detected == 400
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -104,6 +128,11 @@ def test_images_noise_models_table_and_picture():
         ({"covariance": np.ones(3)}, "covariance"),
         ({"covariance": EstimatedCovariance(np.random.default_rng(0).normal(size=(9, 3)))}, "pass its matrix"),
         ({"covariance": AutoregressiveCovariance()}, "pass its matrix"),
+        ({"within": np.ones(6)}, "boolean mask"),
+        ({"within": np.ones((6, 6), bool)}, "boolean mask"),
+        ({"within": np.zeros(6, bool)}, "something in it"),
+        ({"within": np.arange(6) < 3, "covariance": np.ones(5)}, "covariance must be"),
+        ({"within": np.arange(6) < 3, "covariance": estimate(rows(5), "shrunk")}, "pass its matrix"),
         ({"alpha": 0.0}, "alpha"),
         ({"alpha": "0.05"}, "alpha"),
         ({"refusal": 0.01}, "refusal"),

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sigad.checks import real_array, real_number, share
 from sigad.errors import InvalidInputError, SigadError
-from sigad.inference.covariance import Covariance, is_operator, whitened
+from sigad.inference.covariance import Covariance, is_operator, multiplication, whitened
 from sigad.inference.estimated import Estimated
 from sigad.optional import needs
 
@@ -123,6 +123,7 @@ def diagnose(
     normals: ArrayLike,
     *,
     covariance: Covariance | Any,
+    within: ArrayLike | None = None,
     test: Callable[[NDArray[np.float64]], Any] | None = None,
     alpha: float = 0.05,
     refusal: float | None = None,
@@ -144,6 +145,8 @@ def diagnose(
         training, nor to choose among tests.
     covariance : of one instance, as the test gets it: a variance, (n,) variances, an (n, n) matrix, or an object that
         has ``whiten`` (such as :class:`~sigad.data.patch_noise.Noise`). Of an estimate, the ``matrix``.
+    within : mask, of the shape of an instance or of its last axes: the noise model is only compared with these numbers,
+        such as the pixels of the brain (``setup.detector.within``). The test sees whole instances.
     test : from an instance (*shape) to its result, or its p-value (NaN where nothing was detected):
         ``lambda x: knn_test(x, x_train, ...)``.
     alpha : level of the test.
@@ -153,7 +156,7 @@ def diagnose(
     ------
     InvalidInputError
         for fewer than 16 instances, NaN, a covariance that is not one, or a test that fails on an instance or gives
-        anything but a p-value in [0, 1].
+        anything but a p-value in [0, 1]; or a mask that is none or empty.
     """
     normals = real_array(normals, "normals")
     if normals.ndim < 2 or len(normals) < 2 * FEWEST or not normals.size:
@@ -170,7 +173,7 @@ def diagnose(
         )
     from scipy import stats  # slow to import
 
-    residuals = _whitened_pairs(normals, covariance)
+    residuals = _whitened_pairs(normals, covariance, _mask(within, normals.shape[1:]))
     lengths = np.square(residuals).sum(axis=1)
     n = residuals.shape[1]
     p_values = np.array([_p_value(test, x) for x in normals] if test is not None else [])
@@ -202,14 +205,42 @@ def diagnose(
     )
 
 
-def _whitened_pairs(normals: NDArray[np.float64], covariance: Any) -> NDArray[np.float64]:
+def _mask(within: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
+    """The mask for the numbers of an instance in order, or None for all of them."""
+    if within is None:
+        return None
+    mask = np.asarray(within)
+    if mask.dtype != bool or mask.ndim == 0 or mask.shape != shape[-mask.ndim :] or not mask.any():
+        raise InvalidInputError(
+            f"within must be a boolean mask of the shape of an instance, {shape}, with something in it, not "
+            f"{mask.dtype} {mask.shape}"
+        )
+    return None if mask.all() else np.broadcast_to(mask, shape).ravel()
+
+
+def _among(covariance: Any, mask: NDArray[np.bool_]) -> Any:
+    """The covariance of some of the numbers of an instance."""
+    if hasattr(covariance, "whiten") and not is_operator(covariance):
+        raise InvalidInputError("a covariance without products cannot be restricted to a mask: pass its matrix")
+    multiply = multiplication(covariance, len(mask))
+    if is_operator(covariance):
+        return np.stack([multiply(column)[mask] for column in np.eye(len(mask))[mask]])
+    array = np.asarray(covariance, np.float64)
+    return array if array.ndim == 0 else array[mask] if array.ndim == 1 else array[mask][:, mask]
+
+
+def _whitened_pairs(
+    normals: NDArray[np.float64], covariance: Any, mask: NDArray[np.bool_] | None
+) -> NDArray[np.float64]:
     """Differences of disjoint pairs, standard normal under the model, (m // 2, n)."""
     pairs = normals[: len(normals) // 2 * 2].reshape(-1, 2, normals[0].size)
     difference = (pairs[:, 0] - pairs[:, 1]) / np.sqrt(2)
-    if hasattr(covariance, "whiten"):
-        return covariance.whiten(difference)
     if isinstance(covariance, Estimated):
         raise InvalidInputError("an estimate is no covariance to compare with: pass its matrix, or its variance")
+    if mask is not None:
+        return whitened(difference[:, mask], _among(covariance, mask))
+    if hasattr(covariance, "whiten"):
+        return covariance.whiten(difference)
     if is_operator(covariance):
         raise InvalidInputError("a covariance that is known by its products only cannot be whitened: pass its matrix")
     return whitened(difference, covariance)

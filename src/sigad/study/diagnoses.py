@@ -44,7 +44,8 @@ def _of_images(
     held_out = rng.permutation(np.concatenate([stack.which("calibration"), stack.which("test")]))
     _, first = np.unique(stack.groups[held_out], return_index=True)
     images = stack.images[held_out[np.sort(first)]].astype(np.float64)
-    return diagnose(images, covariance=setup.model, test=partial(_p_value, setup.test), alpha=alpha)
+    test = partial(_p_value, setup.test)
+    return diagnose(images, covariance=setup.model, within=setup.detector.within, test=test, alpha=alpha)
 
 
 def _of_rows(
