@@ -1,6 +1,8 @@
 """Which assumption fails where the neighbourhood test's Type I error on a real table is not the level's?
 
-    python benchmarks/assumptions.py results/reference/knn_assumptions.csv [folder with further tables]
+    python benchmarks/assumptions.py results/reference/knn_assumptions.csv [folder with further data [sets]]
+
+The sets are tables, and thumbnails of MVTec AD transistor, each of whose 64 positions is a table.
 
 The test assumes that components of normal rows are normal, with one mean and covariance, and independent from row to
 row. The normal rows of a table are therefore replaced by ones for which a part of this is true by construction, all
@@ -23,17 +25,22 @@ the dependence from row to row in the order of the file (squared autocorrelation
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from power_images import THUMBNAIL
 from power_tables import AGAINST, REPETITIONS, Classes, run, tables, write
 from scipy import stats
 
+from sigad.data.embeddings import Embeddings
+from sigad.data.mvtec import read_category
 from sigad.data.table import Table
 from sigad.knn.components import Components, excess_kurtosis_pvalue
+from sigad.knn.network import NetworkFeatures
+from sigad.models.features import load_features
 
-TABLES, MORE = ("heart", "wine", "iris", "cancer", "money"), 200
+TABLES, IMAGES, MORE = ("heart", "wine", "iris", "cancer", "money"), "transistor", 200
 
 
 def components_of(classes: Classes) -> tuple[np.ndarray, np.ndarray]:
@@ -74,20 +81,41 @@ def order_pvalue(z: np.ndarray) -> float:
     return (1 + sum(statistic(rng.permutation(z)) >= observed for _ in range(999))) / 1000
 
 
+def sets(folder: Path | None) -> Iterator[tuple[str, list[Classes]]]:
+    """The sets there are, and the tables of each."""
+    for classes in tables(folder / "tabular" if folder else None):
+        if classes.table.name in TABLES:
+            yield classes.table.name, [classes]
+    if folder and (place := folder / "mvtec_ad_256" / IMAGES).is_dir():
+        features = NetworkFeatures(load_features(THUMBNAIL)).approximate
+        data = Embeddings.of(read_category(place, patch=32), features)
+        given = [data.table(position) for position in np.ndindex(data.values.shape[:2])]
+        yield IMAGES, [Classes(table, np.zeros(len(table), int)) for table in given]
+
+
+def repeated(one: list, count: int) -> list:
+    """All of them again and again, ``count`` times or, to have all as often, a little more."""
+    return one * -(-count // len(one))
+
+
 def main() -> None:
     result = []
-    for classes in tables(Path(sys.argv[2]) if len(sys.argv) > 2 else None):
-        name = classes.table.name
-        if name not in TABLES:
+    for name, given in sets(Path(sys.argv[2]) if len(sys.argv) > 2 else None):
+        if sys.argv[3:] and name not in sys.argv[3:]:
             continue
-        (first, *_) = run([classes] * REPETITIONS, measures=("type1",))
+        (first, *_) = run(repeated(given, REPETITIONS), measures=("type1",))
         m = round(float(first["components"]))
-        z, labels = components_of(classes)
-        tests = {"p_kurtosis": excess_kurtosis_pvalue(z[:, :m]), "p_order": order_pvalue(z[:, :m])}
-        named = {"procedure": None, "untransformed": None} | variants(z, labels)
-        for variant, draw in named.items():
+        transformed = [components_of(classes) for classes in given]
+        z, tests = transformed[0][0][:, :m], {"p_kurtosis": "", "p_order": ""}
+        if len(given) == 1:
+            tests = {"p_kurtosis": excess_kurtosis_pvalue(z), "p_order": order_pvalue(z)}
+        replaced = [variants(*one) for one in transformed]
+        for variant in ("procedure", "untransformed", *replaced[0]):
             rng = np.random.default_rng(20251)
-            drawn = (classes if draw is None else made(name, draw(rng)) for _ in range(MORE))
+            if variant in replaced[0]:
+                drawn = (made(name, draws[variant](rng)) for draws in repeated(replaced, MORE))
+            else:
+                drawn = repeated(given, MORE)
             transform = "yeo-johnson" if variant == "procedure" else None
             rows = run(drawn, measures=("type1",), components=m, transform=transform)
             result += [{"table": name, "variant": variant} | row | tests for row in rows if row["method"] in AGAINST]

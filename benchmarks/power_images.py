@@ -1,9 +1,10 @@
 """Type I error and power on patches of real images: NormalModel on pixels and on features, as in power_tables.py.
 
-    python benchmarks/power_images.py results/reference/knn_patches.csv [folder with mvtec_ad_256 and weights]
+    python benchmarks/power_images.py results/reference/knn_patches.csv [folder with mvtec_ad_256, weights [features]]
 
 ``features``: the pixels of a patch, without a transform; or, after Yeo and Johnson's, a thumbnail of 8 x 8 pixels, the
-small CNN of the quick run, and SqueezeNet with ImageNet weights up to features.10 (patches enlarged to 64 x 64).
+small CNN of the quick run, SqueezeNet with ImageNet weights up to features.10 (patches enlarged to 64 x 64), and the
+last features of a ResNet-20 trained on CIFAR-10 (32 x 32). With names of features after the folder, only those.
 ``rule``: the number of components is chosen on normal patches, by their tails; 5 and 10 of pixels are not. Images: the
 three textures that ship with scikit-image (16 x 16, 60 repetitions), and MVTec AD transistor (256 x 256, 64 positions
 of 32 x 32 patches, two repetitions at each).
@@ -32,6 +33,14 @@ SQUEEZENET = {
     "mean": (103.939, 116.779, 123.68),
     "std": (1.0, 1.0, 1.0),
 }
+RESNET20 = {
+    "architecture": "cifar_resnet20",
+    "layer": "layer3",
+    "resize": (32, 32),
+    "scale": 1 / 255,
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+}
 
 
 def sets(folder: Path | None) -> Iterator[tuple[ImageSet, int]]:
@@ -51,6 +60,8 @@ def networks(images: ImageSet, folder: Path | None) -> Iterator[tuple[str, Calla
     if folder is not None:
         entry = SQUEEZENET | {"path": folder / "weights" / "squeezenet1_1_imagenet_ndf.npz"}
         yield "squeezenet", NetworkFeatures(load_features(entry)).approximate, ("auto",)
+        entry = RESNET20 | {"path": folder / "weights" / "cifar10_resnet20-12fca82f.th"}
+        yield "cifar_resnet20", NetworkFeatures(load_features(entry)).approximate, ("auto",)
 
 
 def main() -> None:
@@ -58,6 +69,8 @@ def main() -> None:
     rows = []
     for images, repetitions in sets(folder):
         for name, features, rules in networks(images, folder):
+            if sys.argv[3:] and name not in sys.argv[3:]:
+                continue
             data = Embeddings.of(images, features)
             tables = [data.table(position) for position in np.ndindex(data.values.shape[:2])]
             given = [Classes(table, np.zeros(len(table), int)) for table in tables for _ in range(repetitions)]
