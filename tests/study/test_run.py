@@ -75,6 +75,21 @@ class TestCuttingTheGrid:
         for part in parts.values():
             assert part.size == 1 or part.size * sum(seconds[point] for point in part.points) <= 100
 
+    def test_what_every_job_takes_counts(self):
+        # Pilots of 30 s at each point: two may be too many for a job; where one is, the job is twice as long.
+        assert cut({"a": 1, "b": 1}, 140, once={"a": 30, "b": 30}) == {"all": (("a", "b"), 40)}
+        assert cut({"a": 1, "b": 1}, 100, once={"a": 30, "b": 30}) == {"a": (("a",), 70), "b": (("b",), 70)}
+        assert cut({"a": 1}, 20, once={"a": 30}) == {"all": (("a",), 30)}
+        # A lattice whose spacing is chosen on pilots, and one whose spacing is given.
+        entry = {**ENTRY, "kind": "localization_synthetic", "grid": {"size": [8, 16]}, "settings": {}}
+        entry |= {"methods": ["lattice", {"lattice": {"spacing": 0.1}}], "plot": {**ENTRY["plot"], "x": "size"}}
+        config = {**CONFIG, "chunk_size": None, "job_seconds": 200}
+        experiment = lay_out("e", entry, config)
+        chosen, given = (experiment.seconds(m, "all", "00000-00009") for m in ("lattice", "lattice-spacing=0.1"))
+        pilots = [experiment.methods["lattice"].pilot_seconds(s.cost()) for s in experiment.settings.values()]
+        assert chosen == pytest.approx(given + sum(pilots)) and min(pilots) > 1
+        assert experiment.parts["lattice"]["all"].size < experiment.parts["lattice-spacing=0.1"]["all"].size
+
     def test_more_repetitions_only_add_chunks(self):
         jobs = [
             lay_out("e", {**ENTRY, "repetitions": r}, {**CONFIG, "chunk_size": None, "job_seconds": 0.05}).jobs

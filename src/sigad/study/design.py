@@ -79,8 +79,8 @@ class Experiment:
 
     def seconds(self, method: str, part: str, chunk: str) -> float:
         """What a job takes, by the costs that the kind states."""
-        each = sum(self.methods[method].seconds(setting.cost()) for setting in self.points(method, part).values())
-        return each * len(chunk_range(chunk))
+        costs, of = [setting.cost() for setting in self.points(method, part).values()], self.methods[method]
+        return sum(of.seconds(cost) * len(chunk_range(chunk)) + of.pilot_seconds(cost) for cost in costs)
 
     def memory(self, method: str, part: str) -> int:
         """MB that a job takes."""
@@ -97,7 +97,9 @@ def _distinct(inputs: Iterable[Mapping[str, str]]) -> list[str]:
     return list(dict.fromkeys(path for files in inputs for path in files.values()))
 
 
-def cut(seconds: Mapping[str, float], longest: float, size: int | None = None) -> dict[str, Part]:
+def cut(
+    seconds: Mapping[str, float], longest: float, size: int | None = None, once: Mapping[str, float] | None = None
+) -> dict[str, Part]:
     """Cut a grid into parts whose jobs take ``longest`` seconds at most, and its repetitions into chunks.
 
     Parameters
@@ -105,24 +107,29 @@ def cut(seconds: Mapping[str, float], longest: float, size: int | None = None) -
     seconds : what one repetition takes at each grid point.
     longest : seconds that a job may take; a single repetition of a single grid point may exceed them.
     size : repetitions per job, if they are not to follow from the costs.
+    once : what every job takes at each grid point, however many repetitions it has: half of a job at most, if need be
+        of a longer one.
 
     Returns
     -------
     The parts by name: ``all``, a grid point, or ``first..last`` grid point. Neighbours on the grid stay together while
     a job has time for :data:`REPETITIONS_TOGETHER` repetitions of them.
     """
+    once = once or dict.fromkeys(seconds, 0.0)
     groups: list[list[str]] = [[]]
     spent = 0.0
     for point, each in seconds.items():
-        if groups[-1] and (spent + each) * REPETITIONS_TOGETHER > longest:
+        least = each * REPETITIONS_TOGETHER + 2 * once[point]
+        if groups[-1] and spent + least > longest:
             groups.append([])
             spent = 0.0
         groups[-1].append(point)
-        spent += each
+        spent += least
     parts = {}
     for group in groups:
         name = ALL if len(groups) == 1 else group[0] if len(group) == 1 else f"{group[0]}..{group[-1]}"
-        parts[name] = Part(tuple(group), size or _round(longest / sum(seconds[point] for point in group)))
+        fixed, each = (sum(costs[point] for point in group) for costs in (once, seconds))
+        parts[name] = Part(tuple(group), size or _round(max(longest - fixed, fixed) / each))
     return parts
 
 
@@ -211,13 +218,11 @@ def _lay_out(name: str, entry: Mapping[str, Any], config: Mapping[str, Any], dat
     longest, size = config["job_seconds"], entry.get("chunk_size") or config.get("chunk_size")
     parts = {}
     for identifier, method in chosen.items():
-        seconds = {
-            point: method.seconds(setting.cost())
-            for point, setting in settings.items()
-            if not _omitted(identifier, setting, omit)
-        }
-        if seconds:
-            parts[identifier] = cut(seconds, longest, size)
+        costs = {point: s.cost() for point, s in settings.items() if not _omitted(identifier, s, omit)}
+        if costs:
+            seconds = {point: method.seconds(cost) for point, cost in costs.items()}
+            once = {point: method.pilot_seconds(cost) for point, cost in costs.items()}
+            parts[identifier] = cut(seconds, longest, size, once)
     repetitions = entry.get("repetitions", config["repetitions"])
     return Experiment(name, entry["kind"], measure, settings, chosen, parts, repetitions, dict(entry["plot"]))
 

@@ -67,6 +67,10 @@ class Method(Settings, Generic[P]):
         """What a trial takes, draw included, from what its kind says about the costs of its parts."""
         return cost.draw
 
+    def pilot_seconds(self, cost: Cost) -> float:
+        """What :meth:`piloted` takes, in every job anew."""
+        return 0.0
+
 
 _REGISTRY = Registry(__name__, __path__, Method, "method")
 names, load = _REGISTRY.names, _REGISTRY.load

@@ -111,3 +111,8 @@ class OnLattice(Method[Evaluated]):
         # A decision takes about half of the evaluations.
         each = (0.5 if self.decide_at else 1.0) * 2**self.levels * self.evaluations * cost.evaluation
         return cost.draw + cost.selected * each
+
+    def pilot_seconds(self, cost: Cost) -> float:
+        # A pilot is looked at on the finest lattice until its p-value is known: half as many points again.
+        each = cost.draw / cost.selected + 1.5 * self.evaluations * cost.evaluation
+        return 0.0 if self.spacing else self.pilots * each
