@@ -40,7 +40,7 @@ CELLS = (2.0, 1.0, 0.5)
 HALVINGS = 5
 WIDEST = 0.4  # in the table
 PRECISE = 1e-5
-FEWEST = 5  # images that are shown
+FEWEST, MANY = 5, 20  # images that the table shows, and the figure
 BATCH = 16
 
 
@@ -213,5 +213,5 @@ if __name__ == "__main__":
     if options.figure:
         numbers = summary()
         numbers = numbers[numbers["n"] >= FEWEST]
-        draw(numbers)
+        draw(numbers[numbers["n"] >= MANY])
         print(table(numbers))
