@@ -29,11 +29,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from power_images import THUMBNAIL
+from power_images import THUMBNAIL, positions
 from power_tables import AGAINST, REPETITIONS, Classes, run, tables, write
 from scipy import stats
 
-from sigad.data.embeddings import Embeddings
 from sigad.data.mvtec import read_category
 from sigad.data.table import Table
 from sigad.knn.components import Components, excess_kurtosis_pvalue
@@ -88,9 +87,7 @@ def sets(folder: Path | None) -> Iterator[tuple[str, list[Classes]]]:
             yield classes.table.name, [classes]
     if folder and (place := folder / "mvtec_ad_256" / IMAGES).is_dir():
         features = NetworkFeatures(load_features(THUMBNAIL)).approximate
-        data = Embeddings.of(read_category(place, patch=32), features)
-        given = [data.table(position) for position in np.ndindex(data.values.shape[:2])]
-        yield IMAGES, [Classes(table, np.zeros(len(table), int)) for table in given]
+        yield IMAGES, positions(read_category(place, patch=32), features)
 
 
 def repeated(one: list, count: int) -> list:

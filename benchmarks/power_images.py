@@ -64,6 +64,13 @@ def networks(images: ImageSet, folder: Path | None) -> Iterator[tuple[str, Calla
         yield "cifar_resnet20", NetworkFeatures(load_features(entry)).approximate, ("auto",)
 
 
+def positions(images: ImageSet, features: Callable[[np.ndarray], np.ndarray]) -> list[Classes]:
+    """The features of the patches at each position, as a table whose normal rows are of one class."""
+    data = Embeddings.of(images, features)
+    tables = [data.table(position) for position in np.ndindex(data.values.shape[:2])]
+    return [Classes(table, np.zeros(len(table), int)) for table in tables]
+
+
 def main() -> None:
     folder = Path(sys.argv[2]) if len(sys.argv) > 2 else None
     rows = []
@@ -71,9 +78,7 @@ def main() -> None:
         for name, features, rules in networks(images, folder):
             if sys.argv[3:] and name not in sys.argv[3:]:
                 continue
-            data = Embeddings.of(images, features)
-            tables = [data.table(position) for position in np.ndindex(data.values.shape[:2])]
-            given = [Classes(table, np.zeros(len(table), int)) for table in tables for _ in range(repetitions)]
+            given = [one for one in positions(images, features) for _ in range(repetitions)]
             for rule in rules:
                 found = run(given, components=rule, transform=None if name == "pixels" else "yeo-johnson")
                 named = {"images": images.name, "features": name, "rule": "tails" if rule == "auto" else rule}
