@@ -40,7 +40,7 @@ CELLS = (2.0, 1.0, 0.5)
 HALVINGS = 5
 WIDEST = 0.4  # in the table
 PRECISE = 1e-5
-FEWEST, MANY = 5, 20  # images that the table shows, and the figure
+FEWEST, MANY = 5, 24  # images that the table shows, and the figure
 BATCH = 16
 
 
@@ -181,7 +181,7 @@ def draw(numbers: pd.DataFrame) -> None:
     for panel, name in zip(axes[:, 0], measures.values(), strict=True):
         panel.set_ylabel(name)
     axes[0, 0].set_ylim(0, 1.03)
-    axes[1, 0].set_ylim(1e-3, 1.5)
+    axes[1, 0].set_ylim(1e-5, 1.5)
     axes[0, 0].set_xticks([0.0125, 0.05, 0.2, 0.8], ["0.0125", "0.05", "0.2", "0.8"])
     axes[0, 0].minorticks_off()
     axes[0, 0].legend(frameon=False, fontsize=7)

@@ -1,9 +1,10 @@
 """Coarser questions: p-values of the localization test over resolution and signal, on a trained diffusion model.
 
     python benchmarks/resolution.py 16 0 1000 results/reference/localization_resolution.csv --spacing 0.2
+    python benchmarks/resolution.py 16 1 200 results/reference/localization_resolution.csv --resolutions 1
+    python benchmarks/resolution.py 16 1 200 results/reference/localization_resolution.csv --spacing 0.2
     python benchmarks/resolution.py 16 2 100 results/reference/localization_resolution.csv --resolutions 1
-    python benchmarks/resolution.py 16 2 100 results/reference/localization_resolution.csv --resolutions 2 4 8 \\
-        --spacing 0.2
+    python benchmarks/resolution.py 16 2 100 results/reference/localization_resolution.csv --spacing 0.2
 
 size of the images, signal, trials: images N(0, I), the signal added to a random square of side size // 3 of the test
 image, one reference, the paper's threshold 0.8. Every trial is tested at all resolutions, by default 4 and 8, and is a
