@@ -2,7 +2,8 @@
 
     python benchmarks/assumptions.py results/reference/knn_assumptions.csv [folder with further data [sets]]
 
-The sets are tables, and thumbnails of MVTec AD transistor, each of whose 64 positions is a table.
+The sets are tables, and MVTec AD transistor (thumbnails; the last features of a ResNet-20), each of whose 64 positions
+is a table.
 
 The test assumes that components of normal rows are normal, with one mean and covariance, and independent from row to
 row. The normal rows of a table are therefore replaced by ones for which a part of this is true by construction, all
@@ -20,17 +21,21 @@ components fixed at the rounded mean of those that the rule chose):
 ``gaussian``       normal rows with the same mean and covariance, drawn anew in every repetition: all is true, and what
                    is left would be the doing of the size of the table or of an error of ours.
 
+``setting``: ``model`` is `NormalModel` with k = 5 as above. ``pipeline``, of tables: figure 4's, that is fifths of the
+normal rows for everything, n = 100 or a fifth, k from 1 to 10, one row tested at a time; 10,000 trials.
+
 Beside it, on the rows as they are: p-values of Mardia's kurtosis (heavier tails, the components that are tested) and of
 the dependence from row to row in the order of the file (squared autocorrelation at lag one, 999 permutations).
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
-from power_images import THUMBNAIL, positions
-from power_tables import AGAINST, REPETITIONS, Classes, run, tables, write
+from power_images import RESNET20, THUMBNAIL, positions
+from power_tables import AGAINST, ALPHA, REPETITIONS, Classes, run, tables, write
 from scipy import stats
 
 from sigad.data.mvtec import read_category
@@ -38,8 +43,16 @@ from sigad.data.table import Table
 from sigad.knn.components import Components, excess_kurtosis_pvalue
 from sigad.knn.network import NetworkFeatures
 from sigad.models.features import load_features
+from sigad.seeds import trial_streams
+from sigad.study.kinds.knn_tabular import KnnTabular
+from sigad.study.methods.neighbourhood import Neighbourhood
+from sigad.study.methods.proposed import Proposed
+from sigad.study.rates import clopper_pearson
+from sigad.study.run import apply
 
-TABLES, IMAGES, MORE = ("heart", "wine", "iris", "cancer", "money"), "transistor", 200
+TABLES, IMAGES, MORE, TRIALS = ("heart", "wine", "iris", "cancer", "money"), "transistor", 200, 50
+SEED = 20251
+PIPELINE = {"neighbourhood": Neighbourhood(), "neighbour": Proposed()}
 
 
 def components_of(classes: Classes) -> tuple[np.ndarray, np.ndarray]:
@@ -86,13 +99,35 @@ def sets(folder: Path | None) -> Iterator[tuple[str, list[Classes]]]:
         if classes.table.name in TABLES:
             yield classes.table.name, [classes]
     if folder and (place := folder / "mvtec_ad_256" / IMAGES).is_dir():
-        features = NetworkFeatures(load_features(THUMBNAIL)).approximate
-        yield IMAGES, positions(read_category(place, patch=32), features)
+        resnet = RESNET20 | {"path": folder / "weights" / "cifar10_resnet20-12fca82f.th"}
+        for name, entry in ((IMAGES, THUMBNAIL), (f"{IMAGES}, ResNet-20", resnet)):
+            features = NetworkFeatures(load_features(entry)).approximate
+            yield name, positions(read_category(place, patch=32), features)
 
 
 def repeated(one: list, count: int) -> list:
     """All of them again and again, ``count`` times or, to have all as often, a little more."""
     return one * -(-count // len(one))
+
+
+def in_the_pipeline(drawn: Iterable[Classes], components: int, transform: str | None) -> Iterator[dict]:
+    """Rows of the result as of `power_tables.run`: trials of the kind ``knn_tabular``."""
+    kind, found = KnnTabular(components=str(components), transform=transform or "none"), {name: [] for name in PIPELINE}
+    for number, (table, _) in enumerate(drawn):
+        its = trial_streams(SEED, "assumptions", table.name, range(number * TRIALS, (number + 1) * TRIALS))
+        for streams, problems in kind.draw(its, table=table):
+            for name, parts in found.items():
+                parts.append(apply(PIPELINE[name], problems, streams)["p_value"])
+    for name, parts in found.items():
+        p = np.concatenate(parts)
+        detected, rejected = int((~np.isnan(p)).sum()), int((p <= ALPHA).sum())
+        low, high = clopper_pearson(rejected, detected)
+        yield {
+            "k": "1-10", "normal_rows": int(table.normal.sum()), "columns": table.x.shape[1],
+            "components": f"{components:.2f}", "measure": "type1", "method": name,
+            "inspected": len(p), "detected": detected, "rejected": rejected,
+            "rate": f"{rejected / detected:.4f}", "low": f"{low:.4f}", "high": f"{high:.4f}", "mixed": "",
+        }  # fmt: skip
 
 
 def main() -> None:
@@ -107,15 +142,21 @@ def main() -> None:
         if len(given) == 1:
             tests = {"p_kurtosis": excess_kurtosis_pvalue(z), "p_order": order_pvalue(z)}
         replaced = [variants(*one) for one in transformed]
-        for variant in ("procedure", "untransformed", *replaced[0]):
-            rng = np.random.default_rng(20251)
+        settings = ("model", "pipeline") if len(given) == 1 else ("model",)
+        for setting, variant in product(settings, ("procedure", "untransformed", *replaced[0])):
+            rng = np.random.default_rng(SEED)
             if variant in replaced[0]:
                 drawn = (made(name, draws[variant](rng)) for draws in repeated(replaced, MORE))
             else:
                 drawn = repeated(given, MORE)
             transform = "yeo-johnson" if variant == "procedure" else None
-            rows = run(drawn, measures=("type1",), components=m, transform=transform)
-            result += [{"table": name, "variant": variant} | row | tests for row in rows if row["method"] in AGAINST]
+            rows = (
+                run(drawn, measures=("type1",), components=m, transform=transform)
+                if setting == "model"
+                else in_the_pipeline(drawn, m, transform)
+            )
+            named = {"table": name, "setting": setting, "variant": variant}
+            result += [named | row | tests for row in rows if row["method"] in AGAINST]
             print(*result[-2:], sep="\n", flush=True)
             write(sys.argv[1], result)
 

@@ -5,17 +5,18 @@
 ``features``: the pixels of a patch, without a transform; or, after Yeo and Johnson's, a thumbnail of 8 x 8 pixels, the
 small CNN of the quick run, SqueezeNet with ImageNet weights up to features.10 (patches enlarged to 64 x 64), and the
 last features of a ResNet-20 trained on CIFAR-10 (32 x 32). With names of features after the folder, only those.
-``rule``: the number of components is chosen on normal patches, by their tails; 5 and 10 of pixels are not. Images: the
-three textures that ship with scikit-image (16 x 16, 60 repetitions), and MVTec AD transistor (256 x 256, 64 positions
-of 32 x 32 patches, two repetitions at each).
+``rule``: the number of components is chosen on normal patches, by their tails; 5 and 10 of pixels are not. ``k``: 5, or
+1 to 10. Images: the three textures that ship with scikit-image (16 x 16, 60 repetitions), and MVTec AD transistor (256
+x 256, 64 positions of 32 x 32 patches, 12 repetitions at each).
 """
 
 import sys
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
-from power_tables import REPETITIONS, Classes, run, write
+from power_tables import KS, REPETITIONS, Classes, run, write
 from validity_images import network
 
 from sigad.data.embeddings import Embeddings
@@ -48,7 +49,7 @@ def sets(folder: Path | None) -> Iterator[tuple[ImageSet, int]]:
     for name in TEXTURES:
         yield texture_patches(name), REPETITIONS
     if folder is not None and (folder / "mvtec_ad_256" / "transistor").is_dir():
-        yield read_category(folder / "mvtec_ad_256" / "transistor", patch=32), 2
+        yield read_category(folder / "mvtec_ad_256" / "transistor", patch=32), 12
 
 
 def networks(images: ImageSet, folder: Path | None) -> Iterator[tuple[str, Callable[[np.ndarray], np.ndarray], tuple]]:
@@ -79,8 +80,8 @@ def main() -> None:
             if sys.argv[3:] and name not in sys.argv[3:]:
                 continue
             given = [one for one in positions(images, features) for _ in range(repetitions)]
-            for rule in rules:
-                found = run(given, components=rule, transform=None if name == "pixels" else "yeo-johnson")
+            for k, rule in product(KS, rules):
+                found = run(given, k=k, components=rule, transform=None if name == "pixels" else "yeo-johnson")
                 named = {"images": images.name, "features": name, "rule": "tails" if rule == "auto" else rule}
                 rows += [named | row for row in found]
                 print(*rows[-12:], sep="\n", flush=True)

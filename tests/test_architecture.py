@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "sigad"
 # From the ground up: a room may import from its own floor and from those below.
 FLOORS = [
     {"errors", "checks", "optional", "seeds"},
-    {"line", "inference", "blackbox"},
+    {"line", "inference", "blackbox", "rejections"},
     {"knn", "localization", "models", "data", "selective", "instance", "diagnosis"},
     {"study"},
     {"figures"},

@@ -111,6 +111,10 @@ def test_only_what_is_within_the_mask_is_compared():
         expected = diagnose(images[:, 0][:, mask], covariance=small)
         np.testing.assert_allclose(found.residuals, expected.residuals, rtol=1e-9)
         assert found.residuals.shape == (200, 4)
+    # Without a mask, the matrix of a covariance that is known by its products is that of all numbers.
+    chain = AutoregressiveCovariance(variance=2.0, correlation=0.5)
+    whole = diagnose(images, covariance=chain).residuals
+    np.testing.assert_allclose(whole, diagnose(images, covariance=2 * toeplitz(0.5 ** np.arange(6.0))).residuals)
     # A mask that leaves nothing out is none; the test sees the whole image.
     everything = diagnose(
         images, covariance=model, within=np.ones((2, 3), bool), test=lambda x: float(x.shape == (1, 2, 3))
@@ -127,7 +131,7 @@ def test_only_what_is_within_the_mask_is_compared():
         ({"normals": np.full((40, 2), np.nan)}, "finite"),
         ({"covariance": np.ones(3)}, "covariance"),
         ({"covariance": EstimatedCovariance(np.random.default_rng(0).normal(size=(9, 3)))}, "pass its matrix"),
-        ({"covariance": AutoregressiveCovariance()}, "pass its matrix"),
+        ({"normals": np.ones((16, 10_001)), "covariance": AutoregressiveCovariance()}, "smaller mask"),
         ({"within": np.ones(6)}, "boolean mask"),
         ({"within": np.ones((6, 6), bool)}, "boolean mask"),
         ({"within": np.zeros(6, bool)}, "something in it"),

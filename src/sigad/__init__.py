@@ -20,6 +20,7 @@ _NAMES = {
     "check": "sigad.line",
     "diagnose": "sigad.diagnosis",
     "instance_test": "sigad.instance",
+    "judge": "sigad.rejections",
     "knn_test": "sigad.knn.neighbour",
     "knn_test_batch": "sigad.knn.neighbour",
     "localization_test": "sigad.localization.test",

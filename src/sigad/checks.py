@@ -38,6 +38,19 @@ def real_array(value: Any, name: str, *, infinite: bool = False, missing: bool =
     return array
 
 
+def labels(value: Any, name: str, size: int) -> NDArray:
+    """Whole numbers or text that say to which group each of ``size`` instances belongs, (size,)."""
+    array = np.asarray(value)
+    if array.dtype.kind == "O" and all(isinstance(label, str) for label in array.flat):
+        array = array.astype(str)  # a column of a data frame
+    if array.shape != (size,) or array.dtype.kind not in "iuU" or np.ma.is_masked(value):
+        raise InvalidInputError(
+            f"{name} must be whole numbers or text, one for each of the {size} instances, not {array.dtype} of shape "
+            f"{array.shape}"
+        )
+    return array
+
+
 def real_number(value: Any, name: str) -> float:
     """A finite number; raises InvalidInputError, naming the argument, for anything else."""
     array = real_array(value, name)

@@ -1,19 +1,18 @@
 """Does a test's p-value hold on these data? What normal instances that nothing else has seen say about it."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sigad.checks import real_array, real_number, share
+from sigad.checks import real_array
 from sigad.errors import InvalidInputError, SigadError
 from sigad.inference.covariance import Covariance, is_operator, multiplication, whitened
 from sigad.inference.estimated import Estimated
 from sigad.optional import needs
-
-Verdict = Literal["holds", "undecided", "refused"]
+from sigad.rejections import Rejections, judge
 
 OFF = 0.01
 """A noise model is called off where data as far from it have less than this probability under it."""
@@ -21,15 +20,17 @@ OFF = 0.01
 FEWEST = 8
 """Fewer pairs than this say nothing about a noise model."""
 
+LARGEST = 10_000
+"""The matrix of a covariance that is known by its products is made for no more numbers than this."""
+
 
 @dataclass(frozen=True)
-class Diagnosis:
-    """What :func:`diagnose` found.
+class Diagnosis(Rejections):
+    """What :func:`diagnose` found: on the noise model, and on a test (:class:`~sigad.rejections.Rejections`).
 
     Attributes
     ----------
-    verdict : ``"holds"``, ``"undecided"`` (too few detected normals to tell) or ``"refused"``.
-    n_normals, n_pairs : instances given, and disjoint pairs of them.
+    n_pairs : disjoint pairs of instances that were compared with the noise model.
     variance_ratio : mean square of the whitened differences of pairs, 1 under the model: the factor by which the
         covariance is too small.
     dispersion : variance of the squared lengths of these differences, relative to the model's: 1 under it, more with
@@ -37,66 +38,29 @@ class Diagnosis:
     excess_kurtosis : of the whitened differences, 0 under the model.
     model_p_value : Anderson-Darling test of the lengths of these differences against their chi law, which looks at the
         tails; at least 0.001.
-    n_detected, n_rejected : of the normal instances, by the test; 0 without one.
-    type1, type1_low, type1_high : share of the detected normals that the test rejects at level alpha, with its exact
-        (Clopper-Pearson) 95 % interval; NaN and [0, 1] where none was detected.
-    alpha, refusal : level of the test, and the rate that must not be exceeded.
     residuals : (n_pairs, n) whitened differences, standard normal under the model.
-    p_values : (n_normals,) of the test, NaN where it did not detect; empty without a test.
     """
 
-    verdict: Verdict
-    n_normals: int
     n_pairs: int
     variance_ratio: float
     dispersion: float
     excess_kurtosis: float
     model_p_value: float
-    n_detected: int
-    n_rejected: int
-    type1: float
-    type1_low: float
-    type1_high: float
-    alpha: float
-    refusal: float
     residuals: NDArray[np.float64] = field(repr=False)
-    p_values: NDArray[np.float64] = field(repr=False)
 
     @property
     def words(self) -> str:
-        """The verdict and its reasons in sentences."""
         off = self.model_p_value < OFF
         model = (
             f"The noise model {'does not describe' if off else 'is not contradicted by'} these normals: squared "
             f"differences are {self.variance_ratio:.2f} times as large as it says and vary {self.dispersion:.2f} times "
             f"as much (p = {self.model_p_value:.2g}, {self.n_pairs} pairs)."
         )
-        if not len(self.p_values):
-            if off:
-                return f"{model} Do not trust a p-value that assumes it: conformal p-values hold whatever the noise is."
-            return (
-                f"{model} That alone is no reason to trust a p-value: give a test, to see how often it rejects normals."
-            )
-        rate = (
-            f"Of {self.n_detected} detected normals the test rejects {self.n_rejected} at level {self.alpha:g} "
-            f"(95 % interval {self.type1_low:.3f} to {self.type1_high:.3f})"
-        )
-        reason = {
-            "refused": "more than it may: do not use its p-values here. Conformal p-values hold whatever the noise is.",
-            "undecided": f"too few to exclude a rate above {self.refusal:g}: give more normals.",
-            "holds": f"which excludes a rate above {self.refusal:g}.",
-        }[self.verdict]
-        return f"{model} {rate}, {reason}"
-
-    def __str__(self) -> str:
-        return f"{self.verdict}. {self.words}"
-
-    def to_frame(self):
-        """One row of a pandas DataFrame: every number, not the arrays."""
-        with needs("pipeline"):
-            import pandas as pd
-
-        return pd.DataFrame([{k: v for k, v in asdict(self).items() if not isinstance(v, np.ndarray)}])
+        if len(self.p_values):
+            return f"{model} {super().words}"
+        if off:
+            return f"{model} Do not trust a p-value that assumes it: conformal p-values hold whatever the noise is."
+        return f"{model} That alone is no reason to trust a p-value: give a test, to see how often it rejects normals."
 
     def plot(self):
         """A figure: whitened differences against N(0, 1), and p-values of detected normals against U(0, 1). Returns
@@ -134,9 +98,9 @@ def diagnose(
     coordinates are standard normal and their lengths chi under the model. The test is run on each instance; of the
     detected ones it may reject the share alpha.
 
-    The verdict is ``"refused"`` where the interval of that share lies above alpha: the test is shown to be invalid on
-    these data. It ``"holds"`` where the interval excludes rates above ``refusal``. Without a test, only the noise model
-    is looked at, and the verdict is "refused" or "undecided". The interval is exact given the test (its training
+    The verdict is that of :func:`~sigad.rejections.judge`: ``"refused"`` where the interval of that share lies above
+    alpha, ``"holds"`` where it excludes rates above ``refusal``. Without a test, only the noise model is looked at, and
+    the verdict is "refused" or "undecided". The interval is exact given the test (its training
     instances, covariance and threshold): it says how this test does, not how another calibration would.
 
     Parameters
@@ -163,45 +127,29 @@ def diagnose(
         raise InvalidInputError(
             f"normals must have shape (m, ...) with at least {2 * FEWEST} instances, not {normals.shape}"
         )
-    alpha = share(alpha, "alpha")
-    refusal = min(2 * alpha, 1.0) if refusal is None else real_number(refusal, "refusal")
-    if not alpha <= refusal <= 1:
-        raise InvalidInputError(f"refusal must lie between alpha = {alpha:g} and 1, not {refusal:g}")
     if test is not None and not callable(test):
         raise InvalidInputError(
             f"test must be a function of an instance, such as lambda x: knn_test(x, ...), not {type(test).__name__}"
         )
+    judge([], alpha=alpha, refusal=refusal)  # levels that are none are told before the test is run
     from scipy import stats  # slow to import
 
     residuals = _whitened_pairs(normals, covariance, _mask(within, normals.shape[1:]))
     lengths = np.square(residuals).sum(axis=1)
     n = residuals.shape[1]
-    p_values = np.array([_p_value(test, x) for x in normals] if test is not None else [])
-    found = p_values[~np.isnan(p_values)]
-    rejected = int((found <= alpha).sum())
-    low, high = stats.binomtest(rejected, len(found)).proportion_ci(0.95, "exact") if len(found) else (0.0, 1.0)
+    p_values = [_p_value(test, x) for x in normals] if test is not None else []
+    found: dict[str, Any] = vars(judge(p_values, alpha=alpha, refusal=refusal)) | {"n_normals": len(normals)}
     model_p = _anderson_darling(stats.chi2(n).logcdf(lengths), stats.chi2(n).logsf(lengths))
-    if test is None:
-        verdict: Verdict = "refused" if model_p < OFF else "undecided"
-    else:
-        verdict = "refused" if low > alpha else "holds" if high <= refusal else "undecided"
+    if test is None and model_p < OFF:
+        found["verdict"] = "refused"
     return Diagnosis(
-        verdict=verdict,
-        n_normals=len(normals),
+        **found,
         n_pairs=len(residuals),
         variance_ratio=float(lengths.mean() / n),
         dispersion=float(lengths.var(ddof=1) / (2 * n)),
         excess_kurtosis=float(stats.kurtosis(residuals, axis=None)),
         model_p_value=model_p,
-        n_detected=len(found),
-        n_rejected=rejected,
-        type1=rejected / len(found) if len(found) else float("nan"),
-        type1_low=float(low),
-        type1_high=float(high),
-        alpha=alpha,
-        refusal=refusal,
         residuals=residuals,
-        p_values=p_values,
     )
 
 
@@ -224,6 +172,11 @@ def _among(covariance: Any, mask: NDArray[np.bool_]) -> Any:
         raise InvalidInputError("a covariance without products cannot be restricted to a mask: pass its matrix")
     multiply = multiplication(covariance, len(mask))
     if is_operator(covariance):
+        if mask.sum() > LARGEST:
+            raise InvalidInputError(
+                f"the matrix of a covariance that is known by its products only is made for {LARGEST} numbers of an "
+                f"instance at most, not for {mask.sum()}: pass within= a smaller mask"
+            )
         return np.stack([multiply(column)[mask] for column in np.eye(len(mask))[mask]])
     array = np.asarray(covariance, np.float64)
     return array if array.ndim == 0 else array[mask] if array.ndim == 1 else array[mask][:, mask]
@@ -237,13 +190,13 @@ def _whitened_pairs(
     difference = (pairs[:, 0] - pairs[:, 1]) / np.sqrt(2)
     if isinstance(covariance, Estimated):
         raise InvalidInputError("an estimate is no covariance to compare with: pass its matrix, or its variance")
-    if mask is not None:
-        return whitened(difference[:, mask], _among(covariance, mask))
-    if hasattr(covariance, "whiten"):
+    if mask is None and hasattr(covariance, "whiten"):
         return covariance.whiten(difference)
-    if is_operator(covariance):
-        raise InvalidInputError("a covariance that is known by its products only cannot be whitened: pass its matrix")
-    return whitened(difference, covariance)
+    if mask is None and is_operator(covariance):
+        mask = np.ones(difference.shape[1], bool)
+    if mask is None:
+        return whitened(difference, covariance)
+    return whitened(difference[:, mask], _among(covariance, mask))
 
 
 def _anderson_darling(log_cdf: NDArray[np.float64], log_sf: NDArray[np.float64]) -> float:

@@ -118,3 +118,38 @@ def test_errors(given, message):
         NormalModel.fit(**({"rows": rows, "k": 3} | given))
     with pytest.raises(InvalidInputError, match="shape"):
         NormalModel.fit(rows, k=3, components=2).test(np.zeros((2, 4)))
+
+
+def test_out_of_fold_p_values_are_those_of_models_that_have_not_seen_the_fold():
+    rng = np.random.default_rng(7)
+    rows = rng.normal(size=(90, 3))
+    given = {"k": [1, 3], "components": 2, "quantile": 0.3, "transform": None}
+    p = NormalModel.out_of_fold(rows, folds=3, seed=4, **given)
+    assert p.shape == (90,) and 30 < np.isnan(p).sum() + 30 < 90
+    folds = np.array_split(np.random.default_rng(4).permutation(90), 3)
+    for fold in folds:
+        rest = np.setdiff1d(np.arange(90), fold)
+        np.testing.assert_array_equal(NormalModel.fit(rows[rest], seed=4, **given).test(rows[fold]).p_value, p[fold])
+    # A row that is moved changes its own p-value, and those of no row of its fold.
+    moved = rows.copy()
+    moved[folds[0][0]] += 5
+    other = NormalModel.out_of_fold(moved, folds=3, seed=4, **given)
+    np.testing.assert_array_equal(other[folds[0][1:]], p[folds[0][1:]])
+    assert not np.array_equal(other, p, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"rows": np.zeros(90)}, "shape"),
+        ({"folds": 1}, "folds"),
+        ({"folds": 2.5}, "folds"),
+        ({"folds": 61}, "cannot be cut"),
+        ({"seed": -1}, "seed"),
+        ({"quantile": 2}, "quantile"),
+    ],
+)
+def test_errors_of_out_of_fold(given, message):
+    rows = np.random.default_rng(6).normal(size=(60, 3))
+    with pytest.raises(InvalidInputError, match=message):
+        NormalModel.out_of_fold(**({"rows": rows, "k": 3} | given))

@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sigad.checks import generator, real_array
+from sigad.checks import generator, labels, real_array
 from sigad.errors import InvalidInputError
 
 Extreme = Literal["large", "small"]
@@ -214,12 +214,5 @@ def _weights(weights: ArrayLike | None, shape: tuple[int, ...], name: str) -> ND
 
 def _memberships(groups: ArrayLike, m: int) -> NDArray[np.bool_]:
     """Which group each of the m calibration scores belongs to, (m, g)."""
-    labels = np.asarray(groups)
-    if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels.flat):
-        labels = labels.astype(str)  # a column of a data frame
-    if labels.shape != (m,) or labels.dtype.kind not in "iuU" or np.ma.is_masked(groups):
-        raise InvalidInputError(
-            f"calibration_groups must be whole numbers or text, one for each of the {m} calibration scores, not "
-            f"{labels.dtype} of shape {labels.shape}"
-        )
-    return labels[:, None] == np.unique(labels)
+    of = labels(groups, "calibration_groups", m)
+    return of[:, None] == np.unique(of)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -97,6 +97,36 @@ class NormalModel:
         threshold = _threshold(features(held_out), candidates, quantile)
         covariance = EstimatedCovariance(features(scattered))
         return cls(features, threshold, covariance, features(pool), candidates, against, tuple(tails))
+
+    @classmethod
+    def out_of_fold(cls, rows: ArrayLike, *, folds: int = 5, seed: int = 0, **settings: Any) -> NDArray[np.float64]:
+        """P-values (N,) of normal rows (N, D), each by a model that was fitted without its fold; NaN if not detected.
+
+        What :func:`sigad.judge` needs to say, before anything is inspected, whether the p-values of these settings may
+        be trusted on rows like these: all that it looks at are normal rows. Models see (1 - 1/folds) of them, and those
+        of a fold share a model.
+
+        Parameters
+        ----------
+        folds : disjoint parts, of which each is tested once; between 2 and N.
+        seed : of the folds, and of the models.
+        settings : as in :meth:`fit`.
+
+        Raises
+        ------
+        InvalidInputError : as in :meth:`fit`, and for folds that are none.
+        """
+        rows = real_array(rows, "rows")
+        if rows.ndim != 2:
+            raise InvalidInputError(f"rows must have shape (N, D), not {rows.shape}")
+        seed, folds = whole_number(seed, "seed", least=0), whole_number(folds, "folds", least=2)
+        if folds > len(rows):
+            raise InvalidInputError(f"{len(rows)} rows cannot be cut into {folds} folds")
+        order, result = np.random.default_rng(seed).permutation(len(rows)), np.empty(len(rows))
+        for fold in np.array_split(order, folds):
+            model = cls.fit(np.delete(rows, fold, axis=0), seed=seed, **settings)
+            result[fold] = model.test(rows[fold]).p_value
+        return result
 
     def __repr__(self) -> str:
         n, m = self.pool.shape
