@@ -11,10 +11,11 @@ or 1 to 10, against the neighbourhood and against the k-th neighbour. Six times,
                               positions, calibrate (given detection; ``calibration_groups``: the images count alike).
 ``conformalised_inspected``   the same per inspected patch.
 
-``refused``, ``undecided``, ``holds``: what `sigad.judge` says beforehand, how often of the six times, from out-of-fold
-p-values of the 213 (groups: the images). The interval in ``low``, ``high`` takes patches for independent. Type I errors
-have ``of_images``, ``image_low``, ``image_high`` as well: of each normal image that was tested at any time, one
-detected patch, drawn at random.
+``refused_by_images``, ...: how often of the six times `sigad.judge` refuses, is undecided, and holds, from out-of-fold
+p-values of the 213, with the images for groups, and without (``_by_patches``). The interval in ``low``, ``high`` takes
+patches for independent. Type I errors have ``image_rate`` as well, which is what conformalised p-values guarantee: the
+mean over images of the share of their detected patches that is rejected; its interval (``image_low``, ``image_high``)
+counts one detected patch of each image, drawn at random.
 """
 
 import sys
@@ -45,8 +46,8 @@ def p_values(models: list[NormalModel], rows: list[np.ndarray], against: str) ->
     return np.concatenate([model.test(x).p_value for model, x in pairs])
 
 
-def split(tables: list[Table], number: int, **settings) -> Iterator[tuple[str, str, str, str, np.ndarray, np.ndarray]]:
-    """Hypothesis, verdict beforehand, measure, method, p-values, and the images of those of normal patches."""
+def split(tables: list[Table], number: int, **settings) -> Iterator[tuple]:
+    """Hypothesis, verdicts beforehand by images and by patches, measure, method, p-values, and images of normal patches."""
     order = np.random.default_rng((SEED, number)).permutation(tables[0].normal.sum())
     tested, known = order[:TESTED], order[TESTED:]
     calibration, fitted = known[:CALIBRATION], known[CALIBRATION:]
@@ -58,7 +59,8 @@ def split(tables: list[Table], number: int, **settings) -> Iterator[tuple[str, s
         out_of_fold = [
             NormalModel.out_of_fold(t.x[t.normal][known], seed=number, against=against, **settings) for t in tables
         ]
-        verdict = judge(np.concatenate(out_of_fold), groups=np.tile(known, len(tables))).verdict
+        known_p, of_images = np.concatenate(out_of_fold), np.tile(known, len(tables))
+        verdict = judge(known_p, groups=of_images).verdict, judge(known_p).verdict
         of_normals = p_values(of_fitted, [t.x[t.normal][calibration] for t in tables], against)
         for measure, its in rows.items():
             p = p_values(of_fitted, its, against)
@@ -89,12 +91,15 @@ def run(images: ImageSet, features: Callable[[np.ndarray], np.ndarray], **settin
         row = {"against": against, "measure": measure, "method": method}
         row |= {"inspected": len(p), "detected": detected, "rejected": rejected}
         row |= {"rate": f"{rejected / detected:.4f}", "low": f"{low:.4f}", "high": f"{high:.4f}"}
-        row |= dict.fromkeys(("of_images", "image_low", "image_high"), "")
+        row |= dict.fromkeys(("of_images", "image_rate", "image_low", "image_high"), "")
         if measure == "type1":
-            one = judge(p, groups=np.concatenate(tested))
-            bounds = {"image_low": f"{one.type1_low:.4f}", "image_high": f"{one.type1_high:.4f}"}
-            row |= {"of_images": one.n_detected} | bounds
-        yield row | {name: verdicts.count(name) if method == "selective" else "" for name in VERDICTS}
+            image, one = np.concatenate(tested), judge(p, groups=np.concatenate(tested))
+            shares = [np.mean(p[its] <= ALPHA) for i in np.unique(image) if (its := (image == i) & ~np.isnan(p)).any()]
+            numbers = {"image_rate": np.mean(shares), "image_low": one.type1_low, "image_high": one.type1_high}
+            row |= {"of_images": one.n_detected} | {name: f"{value:.4f}" for name, value in numbers.items()}
+        for by, given in zip(("images", "patches"), zip(*verdicts, strict=True), strict=True):
+            row |= {f"{name}_by_{by}": given.count(name) if method == "selective" else "" for name in VERDICTS}
+        yield row
 
 
 def main() -> None:
