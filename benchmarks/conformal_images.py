@@ -47,7 +47,7 @@ def p_values(models: list[NormalModel], rows: list[np.ndarray], against: str) ->
 
 
 def split(tables: list[Table], number: int, **settings) -> Iterator[tuple]:
-    """Hypothesis, verdicts beforehand by images and by patches, measure, method, p-values, and images of normal patches."""
+    """Hypothesis, verdicts beforehand by images and patches, measure, method, p-values, images of normal patches."""
     order = np.random.default_rng((SEED, number)).permutation(tables[0].normal.sum())
     tested, known = order[:TESTED], order[TESTED:]
     calibration, fitted = known[:CALIBRATION], known[CALIBRATION:]
