@@ -138,13 +138,29 @@ def test_out_of_fold_p_values_are_those_of_models_that_have_not_seen_the_fold():
     assert not np.array_equal(other, p, equal_nan=True)
 
 
+def test_out_of_fold_keeps_rows_of_a_group_together():
+    rng = np.random.default_rng(8)
+    rows, images = rng.normal(size=(90, 3)), rng.permutation(np.arange(90) % 11)
+    given = {"k": [1, 3], "components": 2, "quantile": 0.3, "transform": None, "folds": 3, "seed": 4}
+    p = NormalModel.out_of_fold(rows, groups=[f"image {i:02}" for i in images], **given)
+    np.testing.assert_array_equal(p, NormalModel.out_of_fold(rows, groups=images, **given))
+    # What a model of a group's fold says of one of its rows does not depend on the group's other rows.
+    for image in range(11):
+        own = np.flatnonzero(images == image)
+        moved = rows.copy()
+        moved[own[1:]] += 3
+        assert np.array_equal(NormalModel.out_of_fold(moved, groups=images, **given)[own[0]], p[own[0]], equal_nan=True)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"rows": np.zeros(90)}, "shape"),
         ({"folds": 1}, "folds"),
         ({"folds": 2.5}, "folds"),
-        ({"folds": 61}, "cannot be cut"),
+        ({"folds": 61}, "60 rows cannot be cut"),
+        ({"groups": np.arange(60) % 4}, "4 groups cannot be cut into 5"),
+        ({"groups": [1, 2]}, "each of the 60"),
         ({"seed": -1}, "seed"),
         ({"quantile": 2}, "quantile"),
     ],

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sigad.checks import real_array, share, whole_number
+from sigad.checks import labels, real_array, share, whole_number
 from sigad.errors import InvalidInputError
 from sigad.inference.estimated import EstimatedCovariance
 from sigad.inference.result import BatchResult
@@ -99,7 +99,9 @@ class NormalModel:
         return cls(features, threshold, covariance, features(pool), candidates, against, tuple(tails))
 
     @classmethod
-    def out_of_fold(cls, rows: ArrayLike, *, folds: int = 5, seed: int = 0, **settings: Any) -> NDArray[np.float64]:
+    def out_of_fold(
+        cls, rows: ArrayLike, *, folds: int = 5, groups: ArrayLike | None = None, seed: int = 0, **settings: Any
+    ) -> NDArray[np.float64]:
         """P-values (N,) of normal rows (N, D), each by a model that was fitted without its fold; NaN if not detected.
 
         What :func:`sigad.judge` needs to say, before anything is inspected, whether the p-values of these settings may
@@ -109,6 +111,8 @@ class NormalModel:
         Parameters
         ----------
         folds : disjoint parts, of which each is tested once; between 2 and N.
+        groups : (N,) labels (whole numbers or text) that say whose each row is, as in :func:`sigad.judge`: rows of a
+            group fall into one fold, so that no model has seen a part of what it tests.
         seed : of the folds, and of the models.
         settings : as in :meth:`fit`.
 
@@ -120,12 +124,14 @@ class NormalModel:
         if rows.ndim != 2:
             raise InvalidInputError(f"rows must have shape (N, D), not {rows.shape}")
         seed, folds = whole_number(seed, "seed", least=0), whole_number(folds, "folds", least=2)
-        if folds > len(rows):
-            raise InvalidInputError(f"{len(rows)} rows cannot be cut into {folds} folds")
-        order, result = np.random.default_rng(seed).permutation(len(rows)), np.empty(len(rows))
-        for fold in np.array_split(order, folds):
-            model = cls.fit(np.delete(rows, fold, axis=0), seed=seed, **settings)
-            result[fold] = model.test(rows[fold]).p_value
+        whose = np.arange(len(rows)) if groups is None else labels(groups, "groups", len(rows))
+        names, result = np.unique(whose), np.empty(len(rows))
+        if folds > len(names):
+            what = "rows" if groups is None else "groups"
+            raise InvalidInputError(f"{len(names)} {what} cannot be cut into {folds} folds")
+        for fold in np.array_split(np.random.default_rng(seed).permutation(len(names)), folds):
+            tested = np.isin(whose, names[fold])
+            result[tested] = cls.fit(rows[~tested], seed=seed, **settings).test(rows[tested]).p_value
         return result
 
     def __repr__(self) -> str:
