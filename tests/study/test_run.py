@@ -128,6 +128,12 @@ class TestCuttingTheGrid:
         ({"settings": {"signal": float("nan")}}, "signal must be a number, not nan"),
         ({"grid": {"n": [20, "30"]}}, "at n=30: n must be an integer, not the text '30'"),
         ({"plot": {"type": "rates", "x": "d", "caption": ""}}, "plot.x"),
+        ({"plot": {"type": "rates", "x": "method", "caption": ""}}, "plot.x"),
+        ({"plot": {"type": "rates", "x": "n", "panel": "methods", "caption": ""}}, "did you mean 'method'"),
+        (
+            {"plot": {"type": "rates", "x": "n", "series": "n", "caption": ""}, "methods": ["naive", "proposed"]},
+            "cannot be told apart",
+        ),
         ({"kind": "knn_sinthetic"}, "did you mean 'knn_synthetic'"),
         (
             {"kind": "knn_tabular", "grid": {"dataset": ["canser"]}, "settings": {}, "plot": {"x": "dataset"}},

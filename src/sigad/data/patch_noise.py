@@ -39,9 +39,10 @@ class Noise:
         """Covariance^(-1/2) times differences (..., d) of instances, up to a rotation."""
         return self._apply(np.asarray(difference, np.float64) / self.sd, -0.5)
 
-    def statistic(self, difference: ArrayLike) -> NDArray[np.float64]:
-        """The test statistic || (2 Sigma)^(-1/2) difference || of differences (..., d)."""
-        return np.sqrt(np.square(self.whiten(difference)).sum(axis=-1) / 2)
+    def statistic(self, difference: ArrayLike, factor: float = 2.0) -> NDArray[np.float64]:
+        """The test statistic || (factor Sigma)^(-1/2) difference || of differences (..., d), by default of two
+        instances."""
+        return np.sqrt(np.square(self.whiten(difference)).sum(axis=-1) / factor)
 
     def sample(self, rng: np.random.Generator, size: int) -> NDArray[np.float64]:
         """Instances (size, d) of this distribution."""

@@ -31,7 +31,7 @@ NAMES = {
     "d": "dimension $d$",
     "k": "number of neighbours $k$",
     "signal": "signal $\\Delta$",
-    "distance": "1-Wasserstein distance from N(0, 1)",
+    "distance": "1-Wasserstein distance",
     "dataset": "data set",
     "components": "principal components",
     "size": "side of the image in pixels",
@@ -97,7 +97,7 @@ def series_style(series: str, value: str, values: Sequence[str]) -> dict:
 
 def panel_title(name: str, value) -> str:
     """Title of the panel in which the parameter ``name`` has this value."""
-    return VALUES.get(value, f"${name}$ = {value}")
+    return methods.label(value) if name == "method" else VALUES.get(value, f"${name}$ = {value}")
 
 
 def save_figure(figure: Figure, *paths: str | Path) -> None:

@@ -186,11 +186,7 @@ def _lay_out(name: str, entry: Mapping[str, Any], config: Mapping[str, Any], dat
     for key in fixed:
         if key in grid:
             raise ConfigurationError(f"{key!r} stands both under settings and in the grid")
-    for role in ("x", "y", "panel", "series"):
-        if role in entry["plot"] and entry["plot"][role] not in grid:
-            raise ConfigurationError(f"plot.{role}: {unknown('key of the grid', entry['plot'][role], grid)}")
-    if "y" in entry["plot"]:
-        _check_surface(entry["plot"], grid)
+    _check_plot(entry["plot"], grid, len(entry["methods"]))
     settings = {}
     kind.of(fixed)
     for point, values in grid_points(grid).items():
@@ -227,10 +223,17 @@ def _lay_out(name: str, entry: Mapping[str, Any], config: Mapping[str, Any], dat
     return Experiment(name, entry["kind"], measure, settings, chosen, parts, repetitions, dict(entry["plot"]))
 
 
-def _check_surface(plot: Mapping[str, Any], grid: Mapping[str, Any]) -> None:
-    """A surface shows one rate at each x and y in the panel of a method."""
-    others = [role for role in ("panel", "series") if role in plot]
-    if plot["type"] != "rates" or others:
+def _check_plot(plot: Mapping[str, Any], grid: Mapping[str, Any], n_methods: int) -> None:
+    """What stands for what is known, and neither methods nor grid points fall on one another."""
+    for role, keys in (("x", grid), ("y", grid), ("panel", [*grid, "method"]), ("series", [*grid, "method"])):
+        if role in plot and plot[role] not in keys:
+            raise ConfigurationError(f"plot.{role}: {unknown('key of the grid', plot[role], keys)}")
+    if "y" not in plot:
+        if n_methods > 1 and "method" not in (plot.get("series", "method"), plot.get("panel")):
+            raise ConfigurationError("plot: methods cannot be told apart; one of panel and series must be `method`")
+        return
+    # A surface shows one rate at each x and y in the panel of a method.
+    if plot["type"] != "rates" or "panel" in plot or "series" in plot:
         raise ConfigurationError("plot.y makes a surface of rates with a panel for each method: no panel, no series")
     if {plot.get("x"), plot["y"]} != set(grid):
         raise ConfigurationError(f"a surface over x and y needs a grid of just these, not of {', '.join(grid)}")

@@ -28,6 +28,7 @@ class Cost(NamedTuple):
     Seconds: ``draw`` to make the data and run the detector; ``evaluation`` to run the detector once more; ``piece`` to
     find the linear piece that holds the observation; ``search`` to find the truncation region. ``memory``: MB.
     ``selected``: the share of the trials in which something is selected, if an evaluation does not count it already.
+    ``neighbourhood``: how many times the search takes if all nearest instances move, not one.
     """
 
     draw: float
@@ -36,6 +37,7 @@ class Cost(NamedTuple):
     search: float
     memory: int
     selected: float = 1.0
+    neighbourhood: float = 2.0
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ from sigad.errors import ConfigurationError, InvalidInputError
 from sigad.inference.region import Region
 from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import truncated_pvalue
+from sigad.knn.against import AgainstNeighbour, AgainstNeighbourhood
 from sigad.knn.detection import Detections, Metric, detect_features, scores
 from sigad.seeds import Streams
 from sigad.study.kinds import Cost
-from sigad.study.knn_problems import DetectedProblems, KnnKind
+from sigad.study.knn_problems import PAPER, DetectedProblems, KnnKind
 from sigad.study.patches import require_patches
 from sigad.study.problems import PValues
 from sigad.study.settings import setting
@@ -43,24 +44,29 @@ Further = Callable[[np.random.Generator, int], NDArray[np.float64]]
 class KnnImageProblems(DetectedProblems):
     """B patches with what was detected.
 
-    ``statistic`` (B,); ``shape`` (C, H, W) of a patch; ``features`` the network
-    (:class:`~sigad.knn.network.NetworkFeatures`); ``places`` (B, 3) image, row and column of the patches under test;
-    ``noises`` the noise model of each; ``further`` gives normal patches (m, C, H, W) that serve for nothing else.
+    ``shape`` (C, H, W) of a patch; ``features`` the network (:class:`~sigad.knn.network.NetworkFeatures`); ``places``
+    (B, 3) image, row and column of the patches under test; ``noises`` the noise model of each; ``further`` gives normal
+    patches (m, C, H, W) that serve for nothing else; ``test``: against what they are tested.
     """
 
-    statistic: NDArray[np.float64]
     shape: tuple[int, int, int]
     features: Any
     places: NDArray[np.int64]
     noises: tuple[Noise, ...]
     further: tuple[Further, ...]
+    test: AgainstNeighbour | AgainstNeighbourhood = PAPER
+
+    @functools.cached_property
+    def statistic(self) -> NDArray[np.float64]:
+        """Observed test statistics, (B,)."""
+        pairs = zip(self.noises, self.test.difference(self.detections), strict=True)
+        return np.array([noise.statistic(difference, self.test.factor) for noise, difference in pairs])
 
     def __getitem__(self, which: NDArray) -> "KnnImageProblems":
         some = np.arange(len(self))[which]
         return replace(
             self,
             **self._chosen(which),
-            statistic=self.statistic[which],
             places=self.places[which],
             noises=tuple(self.noises[i] for i in some),
             further=tuple(self.further[i] for i in some),
@@ -85,13 +91,17 @@ class KnnImageProblems(DetectedProblems):
                 null_true=np.ones(len(x), bool),
                 normal=np.ones(len(x), bool),
                 calibration_scores=each(self.calibration_scores[b]),
-                statistic=noise.statistic(detections.difference),
                 shape=self.shape,
                 features=self.features,
                 places=each(self.places[b]),
                 noises=(noise,) * len(x),
                 further=(self.further[b],) * len(x),
+                test=self.test,
             )
+
+    def of_neighbourhoods(self) -> "KnnImageProblems":
+        """The same detections with hypotheses about the mean of the nearest, as many as the largest candidate."""
+        return replace(self, test=AgainstNeighbourhood(self.detections.candidates[-1]))
 
     def hypotheses(self) -> list:
         """What is tested, for engines that only run the detector: in single precision, which is several times faster.
@@ -103,18 +113,21 @@ class KnnImageProblems(DetectedProblems):
         return [replace(hypothesis, features=fast) for hypothesis in self._hypotheses()]
 
     def _hypotheses(self, *, condition_on_k: bool = True) -> list:
-        """The hypothesis of each problem (:class:`sigad.knn.network.NeighbourHypothesis`)."""
-        from sigad.knn.network import NeighbourHypothesis
+        """The hypothesis of each problem (of :mod:`sigad.knn.network`)."""
+        from sigad.knn.network import NeighbourhoodHypothesis, NeighbourHypothesis
 
+        if isinstance(self.test, AgainstNeighbourhood):
+            of = functools.partial(NeighbourhoodHypothesis.of, m=self.test.m)
+        else:
+            of = functools.partial(NeighbourHypothesis.of, condition_on_k=condition_on_k)
         return [
-            NeighbourHypothesis.of(
-                self.features, self.detections, b, float(t), self.shape, condition_on_k=condition_on_k
-            )
+            of(self.features, self.detections, b, statistic=float(t), shape=self.shape)
             for b, t in enumerate(self.statistic)
         ]
 
     def selective(self, *, condition_on_k: bool = True, tolerance: Tolerance | Decision = TOLERANCE) -> PValues:
-        """The selective test (Niihori et al. 2025, Theorem 4.1): the network and the neighbours' events."""
+        """The selective test (Niihori et al. 2025, Theorem 4.1), or that against the neighbourhood: the network and the
+        neighbours' events."""
         from sigad.inference.exact import exact
 
         hypotheses = self._hypotheses(condition_on_k=condition_on_k)
@@ -145,7 +158,17 @@ class KnnImages(KnnKind):
     """Patches of images at one position (space: pixels); every trial splits the normal images anew and draws a
     position."""
 
-    offers = frozenset({"regions", "evaluations", "neighbours", "network_pieces", "scores_of_normals", "normals"})
+    offers = frozenset(
+        {
+            "regions",
+            "evaluations",
+            "neighbours",
+            "neighbourhoods",
+            "network_pieces",
+            "scores_of_normals",
+            "normals",
+        }
+    )
 
     dataset: str = setting("transistor", "name of the image set in `images`, config/datasets.yaml", source="paper")
     instance: str = setting(
@@ -207,6 +230,7 @@ class KnnImages(KnnKind):
             search=selected * search * patches,
             memory=1500 if small else 4000,
             selected=selected,
+            neighbourhood=5.0 if small else 3.0,
         )
 
     def _problems(self, network: Any, trial: "Trial", null_true: NDArray[np.bool_]) -> KnnImageProblems:
@@ -227,7 +251,6 @@ class KnnImages(KnnKind):
             null_true=null_true,
             normal=null_true,
             calibration_scores=held_out[None],
-            statistic=trial.noise.statistic(detections.difference),
             shape=trial.x_test.shape,
             features=network,
             places=np.array([(trial.image, *trial.position)]),
