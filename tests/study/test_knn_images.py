@@ -185,7 +185,9 @@ def test_a_map_and_examples_and_noise(images, features, monkeypatch, tmp_path):
         np.testing.assert_array_equal(image, images.images[example.image])
         np.testing.assert_array_equal(patch, example.patch)
         np.testing.assert_array_equal(neighbour, example.neighbour)
+    assert list(table["neighbourhood"]) == [example.neighbourhood for example in found]
     for example in found:
+        assert 0 < example.neighbourhood <= 1 and example.neighbourhood != example.selective
         np.testing.assert_array_equal(example.patch, images.patches([example.image], example.position)[0])
         assert (example.selective <= 0.5) == (example.truth == "anomaly")
     noise = image_views.noise_adequacy(images, 1, n=30, repetitions=2)

@@ -29,7 +29,8 @@ def plot_examples(frame: pd.DataFrame, pixels: Mapping[int, tuple[NDArray, NDArr
     """One row per example: the image with the patch marked, the patch, its selected neighbour, and the p-values.
 
     ``frame``: columns ``dataset``, ``truth``, ``row``, ``column``, ``patch`` (its side in pixels), ``naive``,
-    ``selective``; ``pixels`` maps the index of the frame to (image, patch, neighbour), each (C, H, W).
+    ``selective``, ``neighbourhood``; ``pixels`` maps the index of the frame to (image, patch, neighbour), each of them
+    (C, H, W).
     """
     with sns.axes_style("white"), plt.rc_context(STYLE):
         figure, axes = plt.subplots(
@@ -46,7 +47,8 @@ def plot_examples(frame: pd.DataFrame, pixels: Mapping[int, tuple[NDArray, NDArr
             line[0].add_patch(Rectangle(corner, side, side, fill=False, color="#D55E00", linewidth=1.2))
             line[0].set_ylabel(f"{row['dataset']}\n{row['truth']}", fontsize=7)
             line[1].set_title(f"naive p = {_p(row['naive'])}", fontsize=7)
-            line[2].set_title(f"selective p = {_p(row['selective'])}", fontsize=7)
+            selective, neighbourhood = _p(row["selective"]), _p(row["neighbourhood"])
+            line[2].set_title(f"selective p = {selective}\nneighbourhood p = {neighbourhood}", fontsize=7)
         for axis, name in zip(axes[-1], ("image", "patch", "its selected neighbour"), strict=True):
             axis.set_xlabel(name, fontsize=7)
     return figure

@@ -19,13 +19,15 @@ from sigad.inference.result import TESTED
 from sigad.seeds import Streams
 from sigad.study.kinds.knn_images import BLOCK, KnnImageProblems, KnnImages
 from sigad.study.methods.naive import Naive
+from sigad.study.methods.neighbourhood import Neighbourhood
 from sigad.study.methods.proposed import Proposed
 from sigad.study.run import Rows, apply
 
 
 @dataclass(frozen=True)
 class Example:
-    """A detected patch (C, p, p), its selected neighbour, and its p-values; ``truth`` is "normal" or "anomaly"."""
+    """A detected patch (C, p, p), its selected neighbour, and its p-values: naive, of the paper's test, and against the
+    neighbourhood; ``truth`` is "normal" or "anomaly"."""
 
     truth: str
     patch: NDArray[np.float64]
@@ -35,6 +37,7 @@ class Example:
     score: float
     naive: float
     selective: float
+    neighbourhood: float
 
 
 def examples(
@@ -55,12 +58,13 @@ def examples(
             looked_at[truth] = looked_at.get(truth, 0) + 1
             selective = apply(Proposed(), problems, its)
             if selective["status"][0] == TESTED and (selective["p_value"][0] <= alpha) == (truth == "anomaly"):
-                found.append(_example(truth, problems, selective, apply(Naive(), problems, its)))
+                others = [apply(method, problems, its) for method in (Naive(), Neighbourhood())]
+                found.append(_example(truth, problems, selective, *others))
                 break
     return found, looked_at
 
 
-def _example(truth: str, problems: KnnImageProblems, selective: Rows, naive: Rows) -> Example:
+def _example(truth: str, problems: KnnImageProblems, selective: Rows, naive: Rows, neighbourhood: Rows) -> Example:
     detections, (image, row, column) = problems.detections, problems.places[0].tolist()
     return Example(
         truth=truth,
@@ -71,6 +75,7 @@ def _example(truth: str, problems: KnnImageProblems, selective: Rows, naive: Row
         score=float(detections.score[0]),
         naive=float(naive["p_value"][0]),
         selective=float(selective["p_value"][0]),
+        neighbourhood=float(neighbourhood["p_value"][0]),
     )
 
 
@@ -81,7 +86,7 @@ def examples_content(found: Sequence[Example], images: ImageSet) -> dict[str, An
         parts = {"image": images.images[example.image], "patch": example.patch, "neighbour": example.neighbour}
         pixels |= {f"{name}_{i}": part for name, part in parts.items()}
         place = {"image": images.names[example.image], "row": example.position[0], "column": example.position[1]}
-        values = {name: getattr(example, name) for name in ("score", "naive", "selective")}
+        values = {name: getattr(example, name) for name in ("score", "naive", "selective", "neighbourhood")}
         facts.append({"truth": example.truth, **place, "patch": images.patch, **values})
     return {"facts": json.dumps(facts), **pixels}
 
@@ -97,7 +102,7 @@ def examples_table(
             for i in range(len(facts)):
                 pixels[len(pixels)] = tuple(content[f"{name}_{i}"] for name in ("image", "patch", "neighbour"))
             frames.append(facts.assign(dataset=dataset))
-    columns = ["dataset", "truth", "image", "row", "column", "patch", "score", "naive", "selective"]
+    columns = ["dataset", "truth", "image", "row", "column", "patch", "score", "naive", "selective", "neighbourhood"]
     return pd.concat(
         [frame.reindex(columns=columns) for frame in frames if len(frame)] or [pd.DataFrame(columns=columns)],
         ignore_index=True,
