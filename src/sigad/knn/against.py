@@ -27,6 +27,9 @@ class NeighbourhoodSelection(NamedTuple):
     indices: tuple[int, ...]
     score: float
 
+    def __repr__(self) -> str:
+        return f"NeighbourhoodSelection(indices={self.indices}, score={self.score:.4g})"
+
 
 @dataclass(frozen=True)
 class AgainstNeighbour:
