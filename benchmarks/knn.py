@@ -53,8 +53,13 @@ def problems(rng: np.random.Generator, size: int, n: int = N) -> dict:
 def per_pvalue(rng: np.random.Generator) -> None:
     """Single and batched, all problems tested."""
     print(f"n = {N}, d = {D}, {len(CANDIDATES)} candidates for k; every instance tested; microseconds per p-value")
-    for options in ({}, {"against": "neighbourhood"}, {"condition_on_k": False}, {"metric": "l1"}, {"metric": "linf"}):
-        batch = 1000 if options.get("against") or not options else 200
+    for options, batch in (
+        ({}, 1000),
+        ({"against": "neighbourhood"}, 1000),
+        ({"condition_on_k": False}, 200),
+        ({"metric": "l1"}, 200),
+        ({"metric": "linf"}, 200),
+    ):
         case = {**problems(rng, batch), "threshold": -np.inf, "covariance": 1.0, **options}
         one = {**case, "x_test": case["x_test"][0], "x_train": case["x_train"][0]}
         single = best_of(lambda one=one: knn_test(**one), 100) * 1e6

@@ -1,7 +1,7 @@
 """Problems of k-nearest-neighbour anomaly detection, wherever their instances come from."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -26,19 +26,24 @@ from sigad.study.kinds import Kind
 from sigad.study.problems import PValues
 from sigad.study.settings import setting
 
+PAPER = AgainstNeighbour()
+"""Against what the paper tests: the k-th neighbour, given k."""
+
 
 @dataclass(frozen=True)
 class DetectedProblems:
     """What all problems of k-nearest-neighbour detection share.
 
     ``null_true`` (B,) whether test instance and neighbour have the same signal; ``normal`` (B,) whether the test
-    instance is a normal one; ``calibration_scores`` (B, m) of held-out normal instances.
+    instance is a normal one; ``calibration_scores`` (B, m) of held-out normal instances; ``test``: against what they
+    are tested.
     """
 
     detections: Detections
     null_true: NDArray[np.bool_]
     normal: NDArray[np.bool_]
     calibration_scores: NDArray[np.float64]
+    test: AgainstNeighbour | AgainstNeighbourhood = field(default=PAPER, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.detections)
@@ -74,6 +79,10 @@ class DetectedProblems:
         """log n, (B,): the neighbours that could have been selected; the tested hypothesis depends on no more."""
         return np.full(len(self), np.log(self.detections.x_train.shape[1]))
 
+    def of_neighbourhoods(self) -> Self:
+        """The same detections with hypotheses about the mean of the nearest, as many as the largest candidate."""
+        return replace(self, test=AgainstNeighbourhood(self.detections.candidates[-1]))
+
     def _chosen(self, which: NDArray) -> dict:
         names = ("detections", "null_true", "normal", "calibration_scores")
         return {name: getattr(self, name)[which] for name in names}
@@ -99,24 +108,19 @@ class Signals:
         return self.test - np.einsum("bc,bcd->bd", shares, self.centres)
 
 
-PAPER = AgainstNeighbour()
-"""Against what the paper tests: the k-th neighbour, given k."""
-
-
 @dataclass(frozen=True)
 class KnnProblems(DetectedProblems):
     """B problems whose features are the instances themselves.
 
-    ``covariance`` of one instance, scalar, (d, d) or (B, d, d), or estimates of it; ``test``: against what they are
-    tested. ``held_out`` (B, m, d) normal instances that serve for nothing else, in random order. Of synthetic data
-    there are as many as one wants, and instead ``signals``, and ``noise`` its family and distance from normal.
+    ``covariance`` of one instance, scalar, (d, d) or (B, d, d), or estimates of it; ``held_out`` (B, m, d) normal
+    instances that serve for nothing else, in random order. Of synthetic data there are as many as one wants, and
+    instead ``signals``, and ``noise`` its family and distance from normal.
     """
 
     covariance: CheckedCovariance
     held_out: NDArray[np.float64] | None = None
     signals: Signals | None = None
     noise: tuple[NoiseFamily, float] = ("normal", 0.0)
-    test: AgainstNeighbour | AgainstNeighbourhood = PAPER
 
     def __getitem__(self, which: NDArray) -> "KnnProblems":
         names = ("held_out", "signals")
@@ -147,15 +151,15 @@ class KnnProblems(DetectedProblems):
         """Distribution of the statistic without selection."""
         return self._standardised()[1]
 
-    def of_neighbourhoods(self) -> "KnnProblems":
-        """The same detections with hypotheses about the mean of the nearest, as many as the largest candidate."""
-        test = AgainstNeighbourhood(self.detections.candidates[-1])
+    def of_neighbourhoods(self) -> Self:
+        """The same detections with hypotheses about the mean of the nearest, and which of these are true."""
+        problems = super().of_neighbourhoods()
         if self.signals is None:
-            return replace(self, test=test)
-        difference = self.signals.difference(members(self.detections, test.m) / test.m)
+            return problems
+        m = self.detections.candidates[-1]
+        difference = self.signals.difference(members(self.detections, m) / m)
         # A mean of equal signals is rounded.
-        true = (np.abs(difference) <= 1e-9).all(axis=-1)
-        return replace(self, test=test, null_true=true)
+        return replace(problems, null_true=(np.abs(difference) <= 1e-9).all(axis=-1))
 
     def plugged_in(self) -> Self:
         """The same hypotheses, with the estimate of the covariance taken for the truth."""

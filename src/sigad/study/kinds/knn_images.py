@@ -21,11 +21,11 @@ from sigad.errors import ConfigurationError, InvalidInputError
 from sigad.inference.region import Region
 from sigad.inference.result import TOLERANCE, Decision, Tolerance
 from sigad.inference.truncated import truncated_pvalue
-from sigad.knn.against import AgainstNeighbour, AgainstNeighbourhood
+from sigad.knn.against import AgainstNeighbourhood
 from sigad.knn.detection import Detections, Metric, detect_features, scores
 from sigad.seeds import Streams
 from sigad.study.kinds import Cost
-from sigad.study.knn_problems import PAPER, DetectedProblems, KnnKind
+from sigad.study.knn_problems import DetectedProblems, KnnKind
 from sigad.study.patches import require_patches
 from sigad.study.problems import PValues
 from sigad.study.settings import setting
@@ -46,7 +46,7 @@ class KnnImageProblems(DetectedProblems):
 
     ``shape`` (C, H, W) of a patch; ``features`` the network (:class:`~sigad.knn.network.NetworkFeatures`); ``places``
     (B, 3) image, row and column of the patches under test; ``noises`` the noise model of each; ``further`` gives normal
-    patches (m, C, H, W) that serve for nothing else; ``test``: against what they are tested.
+    patches (m, C, H, W) that serve for nothing else.
     """
 
     shape: tuple[int, int, int]
@@ -54,7 +54,6 @@ class KnnImageProblems(DetectedProblems):
     places: NDArray[np.int64]
     noises: tuple[Noise, ...]
     further: tuple[Further, ...]
-    test: AgainstNeighbour | AgainstNeighbourhood = PAPER
 
     @functools.cached_property
     def statistic(self) -> NDArray[np.float64]:
@@ -98,10 +97,6 @@ class KnnImageProblems(DetectedProblems):
                 further=(self.further[b],) * len(x),
                 test=self.test,
             )
-
-    def of_neighbourhoods(self) -> "KnnImageProblems":
-        """The same detections with hypotheses about the mean of the nearest, as many as the largest candidate."""
-        return replace(self, test=AgainstNeighbourhood(self.detections.candidates[-1]))
 
     def hypotheses(self) -> list:
         """What is tested, for engines that only run the detector: in single precision, which is several times faster.
@@ -159,15 +154,7 @@ class KnnImages(KnnKind):
     position."""
 
     offers = frozenset(
-        {
-            "regions",
-            "evaluations",
-            "neighbours",
-            "neighbourhoods",
-            "network_pieces",
-            "scores_of_normals",
-            "normals",
-        }
+        {"regions", "evaluations", "neighbours", "neighbourhoods", "network_pieces", "scores_of_normals", "normals"}
     )
 
     dataset: str = setting("transistor", "name of the image set in `images`, config/datasets.yaml", source="paper")

@@ -23,4 +23,4 @@ class Neighbourhood(proposed.Proposed):
         return problems.of_neighbourhoods()
 
     def seconds(self, cost: Cost) -> float:
-        return cost.draw + (0.5 if self.decide_at else 1.0) * cost.neighbourhood * cost.search
+        return cost.draw + cost.neighbourhood * cost.search
